@@ -1,0 +1,26 @@
+"""What the registry tells about one model."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.config import ModelFacts
+from model_registry.state import ModelState
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of one model; a newer one may already exist when it is read."""
+
+    id: str
+    created: int
+    """Unix seconds of the file's last change: stable, as ``/v1/models`` requires."""
+    owned_by: str
+    path: str
+    file_bytes: int
+    state: ModelState
+    failure: str | None = None
+    """Why it is ``failed``, and what mends it."""
+    facts: ModelFacts | None = None
+    """Known once the model has been loaded."""
+    fingerprint: str
+    """``fp_`` and 12 hex digits; the same for one file and one build of the engine."""

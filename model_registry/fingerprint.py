@@ -1,0 +1,33 @@
+"""``system_fingerprint``: one value for one model file and one build, whoever asks and whenever."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+
+_SAMPLE_BYTES = 1 << 16
+
+
+def fingerprint(path: Path, file_bytes: int) -> str:
+    """``fp_`` and 12 hex digits from the file's size, its first and last 64 KiB, and the engine's version.
+
+    Not the whole file: hashing tens of gigabytes at start is no price for a label. The head holds the model's
+    metadata, the tail weights. A file that cannot be read is told by its name.
+    """
+    digest = hashlib.sha256(f"{_engine_version()}:{file_bytes}:".encode())
+    try:
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLE_BYTES))
+            file.seek(-min(_SAMPLE_BYTES, path.stat().st_size), 2)
+            digest.update(file.read(_SAMPLE_BYTES))
+    except OSError:
+        digest.update(path.name.encode())
+    return f"fp_{digest.hexdigest()[:12]}"
+
+
+def _engine_version() -> str:
+    try:
+        return metadata.version("llama-cpp-python")
+    except metadata.PackageNotFoundError:
+        return "none"

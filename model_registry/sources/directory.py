@@ -1,0 +1,95 @@
+"""The models directory: every ``*.gguf`` directly in it is a model, its id the lower-cased file stem."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from engine.errors import ModelLoadFailed
+from model_registry.sources.found_model import Findings, FoundModel
+from model_registry.sources.gguf_header import header_problem
+
+# How llama.cpp names the parts of a split model (llama_split_path): NAME-00001-of-00003.gguf
+_PART = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
+
+
+class DirectorySource:
+    """Reads the directory anew on each call; keeps nothing."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def find(self) -> Findings:
+        """Models sorted by id. A missing or unreadable directory holds none, which is a problem told."""
+        try:
+            files = sorted(path for path in self._directory.iterdir() if path.suffix.lower() == ".gguf")
+        except OSError as error:
+            return Findings(problems=(f"models directory {self._directory}: {error.strerror}",))
+        models: dict[str, FoundModel] = {}
+        problems: list[str] = []
+        for path in files:
+            found = self._find_one(path, files)
+            if found is None:
+                continue
+            if isinstance(found, str):
+                problems.append(found)
+            elif first := models.get(found.id):
+                name = first.path.name
+                problems.append(f"{path} is not served: its id '{found.id}' is that of {name}; rename one")
+            else:
+                models[found.id] = found
+        return Findings(tuple(sorted(models.values(), key=lambda model: model.id)), tuple(problems))
+
+    def check(self, model: FoundModel) -> None:
+        """Look at the file as it is now, which may be mended since it was found. Raises ModelLoadFailed."""
+        if problem := header_problem(model.path) or _missing_part(model.path):
+            raise ModelLoadFailed(problem)
+
+    def _find_one(self, path: Path, files: list[Path]) -> FoundModel | str | None:
+        """A model; or a problem; or None for a later part of a split model, which belongs to its first."""
+        part = _PART.fullmatch(path.stem)
+        name = path.stem
+        if part:
+            first = _part_path(path, part, 1)
+            if int(part["number"]) != 1:
+                return (
+                    None
+                    if first in files
+                    else f"{path} is not served: its first part {first.name} is missing"
+                )
+            name = part["name"]
+        try:
+            parts = [file for file in files if part and _same_split(file, part)] or [path]
+            sizes = [file.stat() for file in parts]
+        except OSError as error:
+            return f"{path} is not served: {error.strerror}"
+        return FoundModel(
+            id=name.lower(),
+            path=path,
+            file_bytes=sum(size.st_size for size in sizes),
+            created=int(sizes[0].st_mtime),
+            owned_by="local",
+            failure=header_problem(path) or _missing_part(path),
+        )
+
+
+def _part_path(path: Path, part: re.Match[str], number: int) -> Path:
+    return path.with_name(f"{part['name']}-{number:05}-of-{part['count']}{path.suffix}")
+
+
+def _same_split(path: Path, part: re.Match[str]) -> bool:
+    other = _PART.fullmatch(path.stem)
+    return other is not None and (other["name"], other["count"]) == (part["name"], part["count"])
+
+
+def _missing_part(path: Path) -> str | None:
+    part = _PART.fullmatch(path.stem)
+    if part is None:
+        return None
+    for number in range(2, int(part["count"]) + 1):
+        other = _part_path(path, part, number)
+        if not other.is_file():
+            return (
+                f"{path} is split, and its part {other.name} is missing: download all {part['count']} parts"
+            )
+    return None
