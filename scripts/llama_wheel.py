@@ -179,7 +179,7 @@ def _run(command: list[str], environment: dict[str, str], output: BinaryIO, log:
 
 def _progress(log: Path) -> str:
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 20_000))
+        file.seek(max(0, log.stat().st_size - 200_000))
         steps = NINJA_PROGRESS.findall(file.read())
     return f", step {int(steps[-1][0])} of {int(steps[-1][1])}" if steps else ""
 

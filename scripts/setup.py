@@ -118,8 +118,8 @@ def set_up(*, dev: bool) -> None:
         record.begin(step)
         step.do(cut_short)
         record.finish(step)
-        # The spaces wipe what a progress line may have left on a terminal.
-        print(f"  {step.name:<20}{time.monotonic() - began:6.1f} s".ljust(79), flush=True)
+        wipe = "\x1b[2K" if sys.stdout.isatty() else ""  # what a progress line may have left
+        print(f"{wipe}  {step.name:<20}{time.monotonic() - began:6.1f} s", flush=True)
     print(f"set-up: done in {time.monotonic() - started:.0f} s; `make run` serves the bundled model")
 
 
