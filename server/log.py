@@ -1,0 +1,71 @@
+"""The log: key-value pairs on stderr, coloured for a person at a terminal and JSON for everything else.
+
+Prompts, answers and headers are never logged: no call in this program passes one.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from server.request_record import CURRENT
+
+LogFormat = Literal["auto", "json", "pretty"]
+
+
+def configure_log(log_format: LogFormat, level: str, stream: TextIO | None = None) -> None:
+    """Send structlog's and the standard library's messages from ``level`` upwards to ``stream`` (stderr)."""
+    target = stream or sys.stderr
+    number = logging.getLevelNamesMapping()[level.upper()]
+    is_pretty = log_format == "pretty" or (log_format == "auto" and target.isatty())
+    structlog.configure(
+        processors=[_add_request_id, structlog.processors.add_log_level, *_renderers(is_pretty, target)],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(target),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, StandardLibraryBridge)]:
+        root.removeHandler(handler)
+    root.addHandler(StandardLibraryBridge())
+    root.setLevel(number)
+    # It tells of its start and stop in words of its own; ours are in the banner.
+    logging.getLogger("uvicorn").setLevel(max(number, logging.WARNING))
+
+
+class StandardLibraryBridge(logging.Handler):
+    """Takes what libraries log in the standard way into the same stream and form. Called on any thread."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            structlog.get_logger().log(
+                record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info or None
+            )
+        except Exception:
+            self.handleError(record)
+
+
+def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    record = CURRENT.get()
+    if record is not None:
+        event.setdefault("request_id", record.request_id)
+    return event
+
+
+def _renderers(is_pretty: bool, target: TextIO) -> list[Processor]:
+    if is_pretty:
+        return [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(
+                colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
+            ),
+        ]
+    return [
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(),
+    ]

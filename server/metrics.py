@@ -1,0 +1,162 @@
+"""The figures of ``GET /metrics``: counted as requests pass, and read from the engines when somebody scrapes.
+
+Names, labels and buckets are an interface: dashboards and alerts are written against them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from engine.errors import NibbleError
+from generation.events import Finished
+from server.engine_collector import EngineCollector, FiguresPort
+from server.request_record import CURRENT, RequestRecord
+
+FIRST_TEXT_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160)
+DURATION_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1920)
+TOKEN_BUCKETS: Final = tuple(2**power for power in range(18))
+REJECTIONS: Final = ("queue_full", "rate_limit", "context", "auth")
+UNKNOWN: Final = "unknown"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class HttpMetrics(Protocol):
+    """What the outermost middleware tells."""
+
+    def http_finished(self, route: str, method: str, status: int, seconds: float) -> None:
+        """An answer ended. ``route`` is a template, never a path."""
+        ...
+
+
+class Metrics:
+    """Implements ``routes.telemetry.Telemetry``. Owned by the event loop; one per app, own registry."""
+
+    def __init__(self, models: FiguresPort, clock: Callable[[], float] = time.perf_counter) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._models = models
+        self._clock = clock
+        self._make_request_metrics()
+        self._make_http_metrics()
+        self.registry.register(EngineCollector(models))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    def render(self) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def request_started(self, model: str, operation: str) -> Observation:
+        """See ``Telemetry``. What is no registered id is counted as ``unknown``: labels are for ever."""
+        return Observation(self, model if self._models.knows(model) else UNKNOWN, operation, self._clock)
+
+    def rejected(self, reason: str) -> None:
+        self.rejections.labels(reason).inc()
+
+    def http_finished(self, route: str, method: str, status: int, seconds: float) -> None:
+        verb = method if method in _METHODS else "other"
+        self.http_requests.labels(route, verb, f"{status // 100}xx").inc()
+        self.http_duration.labels(route, verb, f"{status // 100}xx").observe(seconds)
+
+    def _make_request_metrics(self) -> None:
+        self.requests = self._counter(
+            "nibble_requests", "Requests that ended.", "model", "operation", "finish_reason"
+        )
+        self.errors = self._counter(
+            "nibble_request_errors", "Requests that ended in an error.", "operation", "code"
+        )
+        self.rejections = self._counter(
+            "nibble_requests_rejected", "Requests turned away before they ran.", "reason"
+        )
+        for reason in REJECTIONS:
+            self.rejections.labels(reason)
+        self.first_text = self._histogram(
+            "nibble_time_to_first_token_seconds", "From the request to its first text.", FIRST_TEXT_BUCKETS
+        )
+        self.duration = self._histogram(
+            "nibble_request_duration_seconds", "From the request to its last token.", DURATION_BUCKETS
+        )
+        self.queue = self._histogram("nibble_request_queue_seconds", "Time spent waiting.", DURATION_BUCKETS)
+        self.prefill = self._histogram(
+            "nibble_request_prefill_seconds", "Time spent on the prompt.", DURATION_BUCKETS
+        )
+        self.decode = self._histogram(
+            "nibble_request_decode_seconds", "Time spent on the answer.", DURATION_BUCKETS
+        )
+        self.prompt_tokens = self._histogram(
+            "nibble_request_prompt_tokens", "Tokens of a request's prompts.", TOKEN_BUCKETS
+        )
+        self.generation_tokens = self._histogram(
+            "nibble_request_generation_tokens", "Tokens of a request's answers.", TOKEN_BUCKETS
+        )
+
+    def _make_http_metrics(self) -> None:
+        labels = ("route", "method", "status")
+        self.http_requests = self._counter("http_requests", "HTTP requests answered.", *labels)
+        self.http_duration = Histogram(
+            "http_request_duration_seconds",
+            "From a request's headers to the end of its answer.",
+            labels,
+            registry=self.registry,
+            buckets=DURATION_BUCKETS,
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float]) -> Histogram:
+        return Histogram(name, text, ("model",), registry=self.registry, buckets=tuple(buckets))
+
+
+class Observation:
+    """Implements ``routes.telemetry.RequestObservation``; also fills the request's line in the log."""
+
+    def __init__(self, metrics: Metrics, model: str, operation: str, clock: Callable[[], float]) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._operation = operation
+        self._clock = clock
+        self._began = clock()
+        # Made in the request's own context; the calls that follow may come from another task.
+        self._record = CURRENT.get() or RequestRecord("")
+        self._record.model, self._record.operation = model, operation
+
+    def first_text(self) -> None:
+        seconds = self._clock() - self._began
+        self._metrics.first_text.labels(self._model).observe(seconds)
+        self._record.first_text_s = seconds
+
+    def finished(self, choices: Sequence[Finished]) -> None:
+        """Phases of several choices run side by side, so a request's phase is its longest; tokens add up."""
+        metrics, record, model = self._metrics, self._record, self._model
+        record.outcome = "ok"
+        record.finish_reason = choices[0].reason if choices else "stop"
+        record.prompt_tokens = sum(choice.usage.prompt_tokens for choice in choices)
+        record.cached_tokens = sum(choice.usage.cached_tokens for choice in choices)
+        record.completion_tokens = sum(choice.usage.completion_tokens for choice in choices)
+        record.queue_s = max((choice.timings.queue_s for choice in choices), default=0.0)
+        record.prefill_s = max((choice.timings.prefill_s for choice in choices), default=0.0)
+        record.decode_s = max((choice.timings.decode_s for choice in choices), default=0.0)
+        metrics.requests.labels(model, self._operation, record.finish_reason).inc()
+        metrics.duration.labels(model).observe(self._clock() - self._began)
+        metrics.queue.labels(model).observe(record.queue_s)
+        metrics.prefill.labels(model).observe(record.prefill_s)
+        metrics.decode.labels(model).observe(record.decode_s)
+        metrics.prompt_tokens.labels(model).observe(record.prompt_tokens)
+        metrics.generation_tokens.labels(model).observe(record.completion_tokens)
+
+    def failed(self, error: NibbleError) -> None:
+        self._record.outcome, self._record.error = "error", error.kind
+        self._metrics.requests.labels(self._model, self._operation, "error").inc()
+        self._metrics.errors.labels(self._operation, error.kind).inc()
+
+    def aborted(self) -> None:
+        self._record.outcome = "aborted"
+        self._metrics.requests.labels(self._model, self._operation, "abort").inc()

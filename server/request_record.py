@@ -1,0 +1,42 @@
+"""What one request came to: gathered while it runs, logged in one line when it ends."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, fields
+from typing import Literal
+
+Outcome = Literal["ok", "error", "aborted"]
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """Owned by the request's own task and those it starts. Holds no prompt and no answer."""
+
+    request_id: str
+    model: str | None = None
+    operation: str | None = None
+    outcome: Outcome | None = None
+    error: str | None = None
+    """The kind, as in ``engine.errors``."""
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    first_text_s: float | None = None
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+
+    def known(self) -> dict[str, str | int | float]:
+        """The fields that have a value; seconds to the tenth of a millisecond."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in values
+            if value is not None
+        }
+
+
+CURRENT: ContextVar[RequestRecord | None] = ContextVar("nibble_request", default=None)
+"""Set by the outermost middleware; tasks that a request starts inherit it."""
