@@ -1,0 +1,59 @@
+"""The canonical stream: what every wire dialect encodes.
+
+``Started`` first; then deltas of any choice in any order; one ``Finished`` per choice. A failure is raised
+as an error of the tree in ``engine.errors``, never sent as an event.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length"]
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts that add up: the usage of a request is the sum over its choices."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Seconds that a choice spent in each phase."""
+
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """The request is in the queue: from here on an answer can be streamed."""
+
+    prompt_tokens: int
+
+
+class TextDelta(msgspec.Struct, frozen=True, tag="text"):
+    choice: int
+    text: str
+    tokens: int = 1
+    """How many generated tokens the text stands for."""
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    choice: int
+    reason: FinishReason
+    usage: Usage
+    timings: Timings = Timings()
+
+
+Event = Started | TextDelta | Finished

@@ -1,0 +1,41 @@
+"""The canonical request: what every dialect is parsed into, and the only request type below the routes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.prompt import Prompt
+from engine.request import EngineRequest
+from engine.sampling.params import SamplingParams
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request for text, whatever API it came through."""
+
+    model: str
+    prompts: tuple[Prompt, ...]
+    n: int = 1
+    max_tokens: int | None = None
+    """Per choice; None means whatever the context leaves."""
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop: tuple[str, ...] = ()
+    sampling: SamplingParams = SamplingParams()
+    request_id: str = ""
+
+    @property
+    def choices(self) -> int:
+        """How many answers there will be."""
+        return len(self.prompts) * self.n
+
+    def for_engine(self) -> EngineRequest:
+        return EngineRequest(
+            prompts=self.prompts,
+            n=self.n,
+            max_tokens=self.max_tokens,
+            min_tokens=self.min_tokens,
+            ignore_eos=self.ignore_eos,
+            stop=self.stop,
+            sampling=self.sampling,
+            request_id=self.request_id,
+        )
