@@ -1,0 +1,113 @@
+"""Reading a request's body: bytes within limits, strict JSON, then the dialect's own model."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from starlette.requests import Request
+
+from engine.errors import InvalidRequest, UnsupportedField
+from routes.field_path import field_path, most_telling, remove, steps_of
+from routes.http_errors import BodyTimeout, RequestTooLarge, UnsupportedMediaType
+from routes.json_scan import scan_json
+from routes.not_served import UNSUPPORTED_FIELD
+from routes.services import RequestPolicy
+from routes.wire_body import WireBody
+
+BodyT = TypeVar("BodyT", bound=WireBody)
+
+_MOST_IGNORED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class JsonBody(Generic[BodyT]):
+    """A validated body, and the places of the fields that were ignored (never any in strict mode)."""
+
+    value: BodyT
+    ignored: tuple[str, ...] = ()
+
+
+async def read_json_body(request: Request, model: type[BodyT], policy: RequestPolicy) -> JsonBody[BodyT]:
+    """Read, parse and validate.
+
+    Raises UnsupportedMediaType, RequestTooLarge, BodyTimeout, InvalidRequest and UnsupportedField, and
+    starlette's ClientDisconnect when the client goes away before its body has come.
+    """
+    _require_json(request)
+    try:
+        async with asyncio.timeout(policy.body_timeout_s):
+            raw = await _read(request, policy.max_body_bytes)
+    except TimeoutError:
+        raise BodyTimeout(f"The body did not arrive within {policy.body_timeout_s:g} seconds.") from None
+    return validate(raw, model, strict=policy.strict)
+
+
+def validate(raw: bytes, model: type[BodyT], *, strict: bool) -> JsonBody[BodyT]:
+    """The part of ``read_json_body`` that does not wait: from bytes to a validated body."""
+    tree = scan_json(raw)
+    if not isinstance(tree, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    ignored: list[str] = []
+    while True:
+        try:
+            # The scanned tree is validated, not the bytes once more: two parsers would be two opinions.
+            return JsonBody(model.model_validate(tree), tuple(ignored))
+        except ValidationError as error:
+            errors = error.errors(include_url=False, include_input=False)
+        unknown = [steps_of(item, tree) for item in errors if item["type"] == "extra_forbidden"]
+        if strict or not unknown or len(ignored) + len(unknown) > _MOST_IGNORED:
+            raise _refusal(errors, tree)
+        for steps in unknown:
+            remove(tree, steps)
+        ignored.extend(field_path(steps) for steps in unknown)
+
+
+def _require_json(request: Request) -> None:
+    content_type = request.headers.get("content-type", "")
+    media_type, _, parameters = content_type.partition(";")
+    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    if media_type.strip().lower() != "application/json" or charset not in {"", "utf-8"}:
+        raise UnsupportedMediaType("Send the body as 'content-type: application/json'.")
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    too_large = RequestTooLarge(f"The body is larger than the {limit} bytes that this server accepts.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > limit:
+        raise too_large
+    raw = bytearray()
+    async for part in request.stream():
+        raw += part
+        if len(raw) > limit:
+            raise too_large
+    return bytes(raw)
+
+
+def _refusal(errors: list[ErrorDetails], tree: object) -> InvalidRequest:
+    told, steps = most_telling(errors, tree)
+    param = field_path(steps)
+    message = f"'{param}': {' or '.join(dict.fromkeys(_in_words(error) for error in told))}."
+    if told[0]["type"] == UNSUPPORTED_FIELD:
+        return UnsupportedField(message, param=param)
+    return InvalidRequest(message, param=param)
+
+
+def _in_words(error: ErrorDetails) -> str:
+    match error["type"]:
+        case "missing" | "union_tag_not_found":
+            return "the field is required"
+        case "extra_forbidden":
+            return "this server does not know the field"
+        case "union_tag_invalid":
+            return f"must be one of {error['ctx']['expected_tags']}"
+        case "too_short":
+            return f"should have at least {error['ctx']['min_length']} item"
+        case "too_long":
+            return f"should have at most {error['ctx']['max_length']} items"
+        case _:
+            message = error["msg"].removeprefix("Input ")
+            return f"{message[:1].lower()}{message[1:]}"

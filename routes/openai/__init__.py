@@ -1,0 +1,1 @@
+"""OpenAI's API: the two text dialects, the list of models, and the shape of errors."""

@@ -1,0 +1,49 @@
+"""The body of a chat completion request: every field of the specification, honoured or refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from routes.not_served import NotServed
+from routes.openai.chat.message import Message
+from routes.openai.sampling_fields import Count, SamplingFields
+
+_TOOLS = "tools are not there yet"
+
+
+class ChatCompletionBody(SamplingFields):
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
+    max_completion_tokens: Count | None = None
+
+    # These only label a request: nothing depends on them.
+    metadata: dict[str, str] | None = None
+    safety_identifier: Annotated[str, Field(max_length=64)] | None = None
+    prompt_cache_key: str | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    store: Annotated[object, NotServed("answers are not kept", (False,))] = None
+
+    tools: Annotated[object, NotServed(_TOOLS, ([],))] = None
+    tool_choice: Annotated[object, NotServed(_TOOLS, ("none", "auto"))] = None
+    parallel_tool_calls: Annotated[object, NotServed(_TOOLS, (True, False))] = None
+    functions: Annotated[object, NotServed(_TOOLS)] = None
+    function_call: Annotated[object, NotServed(_TOOLS, ("none", "auto"))] = None
+    response_format: Annotated[object, NotServed("answers are free text, for now", ({"type": "text"},))] = (
+        None
+    )
+    logprobs: Annotated[object, NotServed("log-probabilities are not there yet", (False,))] = None
+    top_logprobs: Annotated[object, NotServed("log-probabilities are not there yet")] = None
+    modalities: Annotated[object, NotServed("models speak text only", (["text"],))] = None
+    audio: Annotated[object, NotServed("models speak text only")] = None
+    reasoning_effort: Annotated[object, NotServed("thinking cannot be steered yet")] = None
+    verbosity: Annotated[object, NotServed("models have no such switch", ("medium",))] = None
+    prediction: Annotated[object, NotServed("predicted outputs are not there yet")] = None
+    web_search_options: Annotated[object, NotServed("a local model does not search the web")] = None
+    moderation: Annotated[object, NotServed("there is no moderation model")] = None
+    prompt_cache_retention: Annotated[
+        object, NotServed("the prefix cache lives in memory", ("in_memory",))
+    ] = None
+    prompt_cache_options: Annotated[object, NotServed("the prefix cache has one policy for all", ({},))] = (
+        None
+    )

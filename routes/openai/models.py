@@ -1,0 +1,73 @@
+"""The list of models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from model_registry.card import ModelCard
+from model_registry.state import ModelState
+from routes.openai.documentation import answers
+from routes.services import Services
+
+
+class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's four fields, and what a client of a local server wants to know."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    context_length: int | None
+    """Tokens that one request may use, prompt and answer together; null until the model was loaded once."""
+    max_model_len: int | None
+    """The same, under vLLM's name."""
+    state: ModelState
+
+    @classmethod
+    def of(cls, card: ModelCard) -> ModelObject:
+        context = card.facts.context if card.facts else None
+        return cls(
+            id=card.id,
+            created=card.created,
+            owned_by=card.owned_by,
+            context_length=context,
+            max_model_len=context,
+            state=card.state,
+        )
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    object: Literal["list"] = "list"
+    data: tuple[ModelObject, ...]
+
+
+_MODEL_ID = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def build_router(services: Services) -> APIRouter:
+    router = APIRouter(tags=["models"])
+
+    @router.get("/v1/models", response_model=None, responses=answers(ModelList))
+    async def list_models() -> Response:
+        """Every model that this server can answer with, loaded or not."""
+        data = tuple(ModelObject.of(card) for card in services.registry.cards())
+        return _json(ModelList(data=data))
+
+    @router.get(
+        "/v1/models/{model_id:path}",
+        response_model=None,
+        responses=answers(ModelObject),
+        openapi_extra={"parameters": [_MODEL_ID]},
+    )
+    async def retrieve_model(request: Request) -> Response:
+        """One model, by its id."""
+        return _json(ModelObject.of(services.registry.card(request.path_params["model_id"])))
+
+    return router
+
+
+def _json(value: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")

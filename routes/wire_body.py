@@ -1,0 +1,28 @@
+"""The base of every request body, whatever the dialect."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class WireObject(BaseModel):
+    """An object of a request: no coercion, no unknown fields, no NaN."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        frozen=True,
+        protected_namespaces=(),
+        # A validation error would otherwise hold, and print, what the user wrote.
+        hide_input_in_errors=True,
+    )
+
+
+class WireBody(WireObject):
+    """A request for text: what the code that answers it must know in every dialect."""
+
+    model: Annotated[str, Field(min_length=1, max_length=512)]
+    stream: bool | None = None
