@@ -1,0 +1,1 @@
+"""Deterministic stand-ins for the rooms below, with gates where a real one would take time."""

@@ -1,0 +1,61 @@
+"""The routes over fakes: an app, what it stands on, and clients for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import httpx
+from fastapi import FastAPI
+
+from routes.openai.errors import install
+from routes.router import build_router
+from routes.services import RequestPolicy, Services
+from tests.fakes.engine import FakeEngine
+from tests.fakes.registry import MODEL, FakeRegistry
+from tests.fakes.telemetry import FakeTelemetry
+
+CHAT_PATH = "/v1/chat/completions"
+COMPLETIONS_PATH = "/v1/completions"
+JSON_HEADERS = {"content-type": "application/json"}
+
+CHAT_BODY: dict[str, object] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+COMPLETION_BODY: dict[str, object] = {"model": MODEL, "prompt": "Once"}
+BODIES = {CHAT_PATH: CHAT_BODY, COMPLETIONS_PATH: COMPLETION_BODY}
+
+
+@dataclass
+class House:
+    """Owned by the event loop of the test."""
+
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    policy: RequestPolicy = field(default_factory=RequestPolicy)
+
+    def __post_init__(self) -> None:
+        self.registry = FakeRegistry(self.engine)
+        self.telemetry = FakeTelemetry()
+        self.services = Services(
+            registry=self.registry,
+            telemetry=self.telemetry,
+            policy=self.policy,
+            render_metrics=lambda: (b"nibble_up 1\n", "text/plain; version=1.0.0"),
+        )
+        self.app = FastAPI()
+        self.app.include_router(build_router(self.services))
+        install(self.app)
+
+    def client(self) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://nibble")
+
+    async def post(self, path: str, body: object) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        async with self.client() as client:
+            return await client.post(path, content=content, headers=JSON_HEADERS)
+
+
+def frames(stream: str) -> list[dict[str, object]]:
+    """The JSON of each event of a whole stream, which must end with ``[DONE]``."""
+    *events, done, rest = stream.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    return [json.loads(event.removeprefix("data: ")) for event in events if not event.startswith(":")]
