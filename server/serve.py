@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 from engine.errors import NibbleError
+from model_registry.engine_handle import StartEngine
 from model_registry.registry import ModelRegistry
 from server.banner import Banner
 from server.bind_address import BindError, bind, url_of
@@ -17,8 +18,11 @@ class StartError(Exception):
     """The server cannot start; the message is one line that names the mend."""
 
 
-def run(settings: Settings) -> int:
-    """Serve until a signal ends it; the exit status. Raises StartError before anything is served."""
+def run(settings: Settings, start_engine: StartEngine | None = None) -> int:
+    """Serve until a signal ends it; the exit status. Raises StartError before anything is served.
+
+    ``start_engine`` is how models are loaded; None means by the engine room's workers.
+    """
     try:
         settings.check()
         check_build()
@@ -27,7 +31,7 @@ def run(settings: Settings) -> int:
     except (SettingsError, BindError) as error:
         raise StartError(str(error)) from None
     with bound:
-        return _serve(settings, bound)
+        return _serve(settings, bound, start_engine)
 
 
 def check_build() -> None:
@@ -41,15 +45,18 @@ def check_build() -> None:
         raise StartError(f"llama-cpp-python is installed without its library: {mend}")
 
 
-def _serve(settings: Settings, bound: socket.socket) -> int:
+def _serve(settings: Settings, bound: socket.socket, start_engine: StartEngine | None) -> int:
     # Imported late: what a person is most likely to have got wrong was told without waiting for these.
     import uvicorn
 
-    from engine.engine import Engine
     from server.log import configure_log
 
     configure_log(settings.log_format, settings.log_level)
-    registry = ModelRegistry(settings.registry_config(), Engine.start)
+    if start_engine is None:
+        from engine.engine import Engine
+
+        start_engine = Engine.start
+    registry = ModelRegistry(settings.registry_config(), start_engine)
     try:
         registry.scan()
     except NibbleError as error:

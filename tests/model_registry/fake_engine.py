@@ -7,31 +7,11 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.config import EngineConfig, EngineStats, ModelFacts
+from engine.config import EngineConfig, EngineStats
 from engine.errors import NibbleError
 from engine.events import Event
 from engine.request import EngineRequest
-
-
-def facts(model_id: str = "fake", *, parallel: int = 8, context: int = 2048) -> ModelFacts:
-    return ModelFacts(
-        description=f"{model_id} ?B Q4_1",
-        architecture="llama",
-        parameters=134_515_008,
-        file_bytes=98_362_432,
-        context=context,
-        context_trained=8192,
-        parallel=parallel,
-        kv_layout="partitioned",
-        kv_bytes=377_487_360,
-        threads=2,
-        threads_reason="2 processors in the affinity mask",
-        backend="CPU (AVX2)",
-        vocabulary=49_152,
-        has_chat_template=True,
-        build="0.3.36",
-        load_s=0.4,
-    )
+from tests.fakes.registry import facts
 
 
 class FakeEngine:
@@ -39,7 +19,7 @@ class FakeEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        self.facts = facts(config.model_id)
+        self.facts = facts()
         self.stats = EngineStats()
         self.restarts = 0
         self.is_ready = True

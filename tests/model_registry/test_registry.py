@@ -85,7 +85,7 @@ async def test_the_first_model_of_the_directory_is_loaded_at_start(models: Path)
     card = house.registry.card("alpha")
     assert card.state == "ready"
     assert card.facts is not None
-    assert card.facts.context == 2048
+    assert card.facts.context == 8192
     assert house.registry.is_ready
     assert [other.state for other in house.registry.cards()] == ["ready", "registered", "registered"]
     await house.registry.stop()

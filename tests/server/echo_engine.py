@@ -1,0 +1,83 @@
+"""An engine that answers with the prompt's words, one a step, and holds its last word until a gate file exists.
+
+Run as a program it is ``nibble serve`` with that engine: the whole process without a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from engine.config import EngineConfig, EngineStats
+from engine.errors import ModelLoadFailed
+from engine.events import Accepted, Event, Finish, Piece
+from engine.prompt import ChatPrompt, TextPrompt
+from engine.request import EngineRequest
+from tests.fakes.registry import facts
+
+
+class EchoEngine:
+    """Satisfies ``EngineHandle``."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.facts = facts()
+        self.stats = EngineStats(kv_capacity_tokens=1000)
+        self.restarts = 0
+        self.is_ready = True
+
+    @classmethod
+    async def start(cls, config: EngineConfig) -> EchoEngine:
+        if "broken" in config.model_id:
+            raise ModelLoadFailed(f"{config.model_path} is broken: download it again")
+        return cls(config)
+
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
+        prompt = request.prompts[0]
+        match prompt:
+            case ChatPrompt(messages=messages):
+                words = messages[-1].content.split()
+            case TextPrompt(text=text):
+                words = text.split()
+            case _:
+                words = ["tokens"]
+        self.stats.running += 1
+        self.stats.prompt_tokens_total += len(words)
+        try:
+            yield [Accepted(0, len(words))]
+            for word in words:
+                yield [Piece(0, 0, f"{word} ", 1)]
+                self.stats.generation_tokens_total += 1
+            if gate := os.environ.get("ECHO_GATE"):
+                await _opened(Path(gate))
+            yield [Piece(0, 0, "end", 1, Finish("stop", len(words), 0, len(words) + 1, 0.01, 0.02, 0.03))]
+        finally:
+            self.stats.running -= 1
+
+    async def stop(self) -> None:
+        self.is_ready = False
+
+
+async def _opened(gate: Path) -> None:
+    """Wait for a named pipe to be written to: a gate between two processes."""
+    loop = asyncio.get_running_loop()
+    descriptor = os.open(gate, os.O_RDONLY | os.O_NONBLOCK)
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    from server.serve import StartError, run
+    from server.settings import load_settings
+
+    try:
+        sys.exit(run(load_settings(), EchoEngine.start))
+    except StartError as failure:
+        sys.exit(f"nibble: {failure}")
