@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -39,6 +40,19 @@ def test_the_development_lock_contains_the_runtime_lock() -> None:
     runtime, dev = pinned(ROOT / "requirements" / "runtime.txt"), pinned(ROOT / "requirements" / "dev.txt")
 
     assert runtime == {name: versions for name, versions in dev.items() if name in runtime}
+
+
+@pytest.mark.parametrize("extra", ["", "dev"])
+def test_the_locks_satisfy_pyproject(extra: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    pins = pinned(ROOT / "requirements" / f"{extra or 'runtime'}.txt") | pinned(
+        ROOT / "requirements" / "llama.txt"
+    )
+
+    for requirement in map(Requirement, wanted):
+        assert pins[requirement.name], f"{requirement}: run `make lock`"
+        assert all(requirement.specifier.contains(version) for version in pins[requirement.name]), requirement
 
 
 def test_llama_cpp_python_is_locked_to_the_version_in_pyproject() -> None:
