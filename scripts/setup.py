@@ -195,8 +195,10 @@ def _run(command: list[str], what: str) -> None:
         with LOG.open("a") as log:
             log.write(f"$ {' '.join(command)}\n{result.stdout}\n")
     if result.returncode != 0:
-        last = "".join(f"\n    {line}" for line in result.stdout.strip().splitlines()[-8:])
-        raise SetupError(f"{what} failed; all it said is in {LOG}{last}")
+        lines = [line.strip() for line in result.stdout.strip().splitlines()]
+        errors = [line for line in lines if line.lower().startswith("error")] or lines
+        said = "".join(f"\n    {line[:200]}" for line in errors[-5:])
+        raise SetupError(f"{what} failed; all it said is in {LOG}{said}")
 
 
 @contextlib.contextmanager
