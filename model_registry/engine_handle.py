@@ -13,9 +13,18 @@ from engine.request import EngineRequest
 class EngineHandle(Protocol):
     """A running engine as the registry sees it. The real one is ``engine.engine.Engine``."""
 
-    facts: ModelFacts
-    stats: EngineStats
-    restarts: int
+    @property
+    def facts(self) -> ModelFacts: ...
+
+    @property
+    def stats(self) -> EngineStats:
+        """The newest figures; cheap to read."""
+        ...
+
+    @property
+    def restarts(self) -> int:
+        """Worker deaths survived so far."""
+        ...
 
     @property
     def is_ready(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator
@@ -16,7 +17,7 @@ from server.app import App
 
 _POLL_S = 0.05
 _END_S = 2.0
-"""How long answers that are over get to leave through their sockets, and engines to end."""
+"""How long engines get to end when nobody wants to wait."""
 
 
 class ServerProcess(uvicorn.Server):
@@ -34,6 +35,7 @@ class ServerProcess(uvicorn.Server):
         self._drain_s = drain_s
         self._drain: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
+        self._when_started: Callable[[], Awaitable[None]] | None = None
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
     @contextlib.contextmanager
@@ -53,9 +55,10 @@ class ServerProcess(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        task = asyncio.create_task(self._run(self._when_started))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        if self._when_started is not None:
+            task = asyncio.create_task(self._run(self._when_started))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for task in tuple(self._background):
@@ -63,6 +66,8 @@ class ServerProcess(uvicorn.Server):
         if not self.force_exit:
             await super().shutdown(sockets)
             return
+        # uvicorn would log each cancelled task as a defect, its own for the lifespan among them.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         for server in self.servers:
             server.close()
         with contextlib.suppress(TimeoutError):

@@ -6,8 +6,9 @@ import importlib.util
 import socket
 from pathlib import Path
 
+from engine.config import EngineConfig
 from engine.errors import NibbleError
-from model_registry.engine_handle import StartEngine
+from model_registry.engine_handle import EngineHandle, StartEngine
 from model_registry.registry import ModelRegistry
 from server.banner import Banner
 from server.bind_address import BindError, bind, url_of
@@ -52,11 +53,7 @@ def _serve(settings: Settings, bound: socket.socket, start_engine: StartEngine |
     from server.log import configure_log
 
     configure_log(settings.log_format, settings.log_level)
-    if start_engine is None:
-        from engine.engine import Engine
-
-        start_engine = Engine.start
-    registry = ModelRegistry(settings.registry_config(), start_engine)
+    registry = ModelRegistry(settings.registry_config(), start_engine or _start_engine)
     try:
         registry.scan()
     except NibbleError as error:
@@ -91,6 +88,13 @@ def _serve(settings: Settings, bound: socket.socket, start_engine: StartEngine |
     server.when_started(announce)
     server.run(sockets=[bound])
     return server.exit_code
+
+
+async def _start_engine(config: EngineConfig) -> EngineHandle:
+    # Imported by the first load: what is told before it does not wait for the engine room.
+    from engine.engine import Engine
+
+    return await Engine.start(config)
 
 
 class Announcer:

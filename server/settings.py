@@ -50,7 +50,12 @@ class Settings(BaseSettings):
     """One field per setting; None means that the room concerned chooses, and tells what it chose."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, validate_default=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
     )
 
     host: str = Field("127.0.0.1", min_length=1)

@@ -1,4 +1,4 @@
-"""An engine that answers with the prompt's words, one a step, and holds its last word until a gate file exists.
+"""An engine that answers with the prompt's words, one a step, and then waits at a gate if there is one.
 
 Run as a program it is ``nibble serve`` with that engine: the whole process without a model.
 """

@@ -1,0 +1,87 @@
+"""The command as a person meets it: a process, its two streams and its exit status."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from server import cli
+from server.settings import Settings
+from tests.model_registry.fake_engine import write_gguf
+from tests.server.nibble_process import run_nibble
+
+
+def check_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert result.returncode == 1, result
+    assert result.stderr.startswith("nibble: ")
+    assert result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+
+
+def test_serve_has_an_option_for_every_setting() -> None:
+    parameters = inspect.signature(cli.serve).parameters.keys() - {"ctx", "config"}
+    assert parameters == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_nibble_alone_prints_help(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    result = run_nibble(tmp_path, *arguments)
+    assert result.returncode == 0
+    assert "Usage: nibble" in result.stdout
+    assert "serve" in result.stdout
+    assert not result.stderr
+
+
+def test_serve_explains_its_options(tmp_path: Path) -> None:
+    result = run_nibble(tmp_path, "serve", "--help")
+    assert result.returncode == 0
+    assert all(f"--{name.replace('_', '-')}" in result.stdout for name in Settings.model_fields)
+
+
+def test_version(tmp_path: Path) -> None:
+    result = run_nibble(tmp_path, "--version")
+    assert (result.returncode, result.stdout.split()[0]) == (0, "nibble")
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        check_one_line(run_nibble(tmp_path, "serve", "--port", port), f"port {port}", "in use", "--port")
+
+
+def test_a_models_directory_that_does_not_exist(tmp_path: Path) -> None:
+    result = run_nibble(tmp_path, "serve", "--port", "0", "--models-dir", str(tmp_path / "none"))
+    check_one_line(result, "does not exist", "--models-dir")
+
+
+def test_a_model_that_does_not_exist(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "alpha.gguf")
+    result = run_nibble(tmp_path, "serve", "--port", "0", "--models-dir", str(tmp_path), "--preload", "alpa")
+    check_one_line(result, "model 'alpa' does not exist", "'alpha'")
+
+
+def test_listening_to_others_without_keys(tmp_path: Path) -> None:
+    result = run_nibble(tmp_path, "serve", "--port", "0", "--host", "0.0.0.0")
+    check_one_line(result, "not listening on 0.0.0.0", "--insecure-no-auth")
+
+
+def test_wrong_settings(tmp_path: Path) -> None:
+    (tmp_path / "nibble.toml").write_text("thread = 2\n")
+    check_one_line(run_nibble(tmp_path, "serve"), "'thread' is no setting (did you mean 'threads'?)")
+    (tmp_path / "nibble.toml").unlink()
+    check_one_line(run_nibble(tmp_path, "serve", NIBBLE_LOG_LEVEL="loud"), "NIBBLE_LOG_LEVEL", "'loud'")
+
+
+def test_list_names_every_model_and_what_is_wrong_with_it(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "Alpha.gguf")
+    (tmp_path / "beta.gguf").write_bytes(b"")
+    result = run_nibble(tmp_path, "list", "--models-dir", str(tmp_path))
+    assert result.returncode == 0
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert str(tmp_path / "Alpha.gguf") in lines["alpha"]
+    assert "is empty: download it again" in lines["beta"]
