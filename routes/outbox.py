@@ -23,6 +23,11 @@ class Outbox:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done from the first ``put`` on: from there the answer is a stream."""
 
+    @property
+    def is_filling(self) -> bool:
+        """Enough waits that the one who puts should let the one who sends run first."""
+        return self._size * 4 > self._limit_bytes
+
     def put(self, blob: bytes) -> None:
         """Add ``blob``; an empty one only opens the stream. Raises ReaderTooSlow when too much is unread."""
         if not self.opened.done():

@@ -171,6 +171,10 @@ async def _stream(request: Request, work: _Work[BodyT], headers: dict[str, str])
     async def consume(steps: Steps, envelope: Envelope) -> None:
         encoder = work.dialect.encoder(work.body, envelope)
         async for events in steps:
+            if outbox.is_filling:
+                # Steps that piled up come without a pause between them: what was not sent yet was then
+                # not left unread by the client.
+                await asyncio.sleep(0)
             outbox.put(encoder.encode(events))
         outbox.put(encoder.end())
 

@@ -1,0 +1,56 @@
+"""The real HTTP server on a loopback port, in the test's own loop, and a client of bare bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+
+class Loopback:
+    """A running uvicorn. Owned by the event loop of the test."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._task = asyncio.create_task(self._server.serve([self._socket]))
+
+    def begin_stop(self) -> None:
+        self._server.should_exit = True
+
+    async def stop(self) -> None:
+        """Return when every request has ended: the server waits for them."""
+        self.begin_stop()
+        await asyncio.wait_for(self._task, 10)
+        self._socket.close()
+
+
+@asynccontextmanager
+async def loopback(app: FastAPI) -> AsyncIterator[Loopback]:
+    server = Loopback(app)
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+async def send_request(
+    port: int, path: str, body: dict[str, object]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send one POST and return before its answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    raw = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: nibble\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(raw)}\r\n\r\n"
+    )
+    writer.write(head.encode() + raw)
+    await writer.drain()
+    return reader, writer

@@ -1,0 +1,257 @@
+"""What a request goes through, over the app in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from starlette.types import Message
+
+from engine.errors import (
+    ContextLengthExceeded,
+    InsufficientMemory,
+    InvalidRequest,
+    ModelLoadFailed,
+    ModelUnavailable,
+    NibbleError,
+    QueueFull,
+    WorkerDied,
+)
+from engine.events import Accepted
+from routes.services import RequestPolicy
+from tests.fakes.engine import FakeEngine, Gate, Script, Step, answer, end, failing, piece
+from tests.fakes.house import BODIES, CHAT_BODY, CHAT_PATH, COMPLETIONS_PATH, House, frames
+from tests.fakes.registry import MODEL
+
+STREAMED = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+PATHS = pytest.mark.parametrize("path", [CHAT_PATH, COMPLETIONS_PATH])
+
+
+@PATHS
+@STREAMED
+async def test_a_request_is_observed_from_beginning_to_end(path: str, stream: bool) -> None:
+    house = House(FakeEngine(answer("a", "b", prompt=4)))
+    assert (await house.post(path, BODIES[path] | {"stream": stream})).status_code == 200
+    seen = house.telemetry.last
+    assert (seen.model, seen.texts, seen.ends) == (MODEL, 1, ["finished"])
+    assert [choice.usage.prompt_tokens for choice in seen.choices] == [4]
+    assert house.registry.leased == house.registry.released == 1
+    assert (house.engine.closed, house.engine.completed) == (1, 1)
+    assert len(house.services.running) == 0
+
+
+@PATHS
+@STREAMED
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InvalidRequest("bad id", param="logit_bias"), 400),
+        (ContextLengthExceeded("9000 tokens do not fit 8192", param="messages"), 400),
+        (QueueFull("1024 wait", retry_after_s=3.2), 503),
+        (ModelUnavailable("restarting"), 503),
+        (WorkerDied("gone"), 503),
+    ],
+)
+async def test_a_refusal_of_the_engine_has_its_own_status_streamed_or_not(
+    path: str, stream: bool, error: NibbleError, status: int
+) -> None:
+    house = House(FakeEngine(failing(error)))
+    reply = await house.post(path, BODIES[path] | {"stream": stream})
+    assert reply.status_code == status
+    told = reply.json()["error"]
+    assert (told["message"], told["param"], told["code"]) == (error.message, error.param, error.kind)
+    if status == 503:
+        assert reply.headers["retry-after"] == ("4" if error.retry_after_s else "1")
+        assert reply.headers["retry-after-ms"] == ("3200" if error.retry_after_s else "1000")
+    assert house.telemetry.last.ends == [error.kind]
+    reasons = {"queue_full": ["queue_full"], "context_length_exceeded": ["context"]}
+    assert house.telemetry.rejections == reasons.get(error.kind, [])
+    assert house.engine.closed == 1
+
+
+@STREAMED
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ModelLoadFailed("truncated"), 500), (InsufficientMemory("too large"), 503)],
+)
+async def test_a_model_that_cannot_be_loaded(stream: bool, error: NibbleError, status: int) -> None:
+    house = House()
+    house.registry.load_error = error
+    reply = await house.post(CHAT_PATH, CHAT_BODY | {"stream": stream})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (status, error.kind)
+    assert reply.headers.get("x-should-retry") == ("false" if status == 500 else None)
+
+
+@PATHS
+async def test_a_failure_within_a_stream_is_its_last_frame(path: str) -> None:
+    house = House(FakeEngine(failing(WorkerDied("the worker died"), *answer("half")[:-1])))
+    reply = await house.post(path, BODIES[path] | {"stream": True})
+    assert reply.status_code == 200
+    *_, last, rest = reply.text.split("\n\n")
+    assert rest == ""
+    assert json.loads(last.removeprefix("data: ")) == {
+        "error": {"message": "the worker died", "type": "server_error", "param": None, "code": "worker_died"}
+    }
+    assert house.telemetry.last.ends == ["worker_died"]
+
+
+async def test_the_same_failure_unstreamed_is_a_status() -> None:
+    house = House(FakeEngine(failing(WorkerDied("the worker died"), *answer("half")[:-1])))
+    assert (await house.post(CHAT_PATH, CHAT_BODY)).status_code == 503
+
+
+@STREAMED
+@pytest.mark.parametrize("script", [[ZeroDivisionError("ours")], [*answer()[:1], ZeroDivisionError("ours")]])
+async def test_a_defect_is_an_internal_error_that_tells_nothing(script: Script, stream: bool) -> None:
+    house = House(FakeEngine(script))
+    reply = await house.post(CHAT_PATH, CHAT_BODY | {"stream": stream})
+    assert "internal_error" in reply.text
+    assert "ours" not in reply.text
+    assert house.telemetry.last.ends == ["internal_error"]
+
+
+@STREAMED
+async def test_a_request_has_a_time_limit(stream: bool) -> None:
+    house = House(FakeEngine([Gate()]), RequestPolicy(request_timeout_s=0.01))
+    reply = await house.post(CHAT_PATH, CHAT_BODY | {"stream": stream})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (504, "request_timeout")
+    assert reply.headers["x-should-retry"] == "false"
+    assert (house.engine.closed, house.telemetry.last.ends) == (1, ["request_timeout"])
+
+
+async def test_the_time_limit_of_a_stream_is_its_last_frame() -> None:
+    house = House(FakeEngine([*answer("a")[:-1], Gate()]), RequestPolicy(request_timeout_s=0.01))
+    reply = await house.post(CHAT_PATH, CHAT_BODY | {"stream": True})
+    assert reply.status_code == 200
+    assert "request_timeout" in reply.text
+    assert "[DONE]" not in reply.text
+
+
+async def test_a_timeout_from_elsewhere_is_not_taken_for_the_limit() -> None:
+    house = House(FakeEngine([TimeoutError("of a socket, say")]))
+    reply = await house.post(CHAT_PATH, CHAT_BODY)
+    assert reply.json()["error"]["code"] == "internal_error"
+
+
+@STREAMED
+async def test_a_server_that_stops_ends_what_still_runs_with_an_error(stream: bool) -> None:
+    gate = Gate()
+    house = House(FakeEngine([*answer("a")[:-1], gate]))
+    reply = asyncio.create_task(house.post(CHAT_PATH, CHAT_BODY | {"stream": stream}))
+    await gate.reached.wait()
+    house.services.running.drain()
+    refused = await house.post(CHAT_PATH, CHAT_BODY)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_unavailable")
+    house.services.running.end(ModelUnavailable("The drain time is over."))
+    assert "The drain time is over." in (await reply).text
+    assert (await reply).status_code == (200 if stream else 503)
+    assert house.engine.closed == 1
+
+
+@PATHS
+async def test_an_unknown_model_is_404_and_counted_under_no_name_of_the_client_s(path: str) -> None:
+    house = House()
+    reply = await house.post(path, BODIES[path] | {"model": "nope"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
+    assert MODEL in reply.json()["error"]["message"]
+    assert (house.telemetry.last.model, house.telemetry.last.ends) == ("unknown", ["model_not_found"])
+
+
+async def test_a_bad_body_is_counted_too() -> None:
+    house = House()
+    assert (await house.post(CHAT_PATH, b"{")).status_code == 400
+    assert (house.telemetry.last.model, house.telemetry.last.ends) == ("unknown", ["invalid_request"])
+
+
+async def test_headers_wait_for_the_engine_s_word() -> None:
+    admitted, first = Gate(), Gate()
+    house = House(FakeEngine([admitted, [Accepted(1, 3)], first, [end(text="a", completion=1)]]))
+    async with asyncio.timeout(5):
+        sent: list[Message] = []
+        headers = asyncio.Event()
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+            headers.set()
+
+        call = asyncio.create_task(call_app(house, CHAT_BODY | {"stream": True}, send))
+        await admitted.reached.wait()
+        assert sent == []
+        admitted.open.set()
+        await headers.wait()
+        assert [message["type"] for message in sent] == ["http.response.start"]
+        first.open.set()
+        await call
+    # One engine step is one send, however many chunks it makes.
+    body = [message["body"] for message in sent if message["type"] == "http.response.body"]
+    assert b"".join(body).count(b"data: ") == 4
+    assert len([part for part in body if part]) <= 2
+
+
+async def test_a_client_that_does_not_read_loses_its_request() -> None:
+    stuck = asyncio.Event()
+    steps: list[Step] = [[piece("x" * 100)] for _ in range(20)]
+    house = House(FakeEngine([[Accepted(1, 3)], *steps]), RequestPolicy(unread_bytes=2000))
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await stuck.wait()
+        sent.append(message)
+
+    call = asyncio.create_task(call_app(house, CHAT_BODY | {"stream": True}, send))
+    async with asyncio.timeout(5):
+        await asyncio.wait({asyncio.create_task(house.engine.all_closed.wait())})
+    assert house.engine.completed == 0
+    stuck.set()
+    await call
+    assert house.telemetry.last.ends == ["reader_too_slow"]
+    body = b"".join(message.get("body", b"") for message in sent)
+    assert len(body) < 4000
+    assert b"reader_too_slow" in body
+
+
+async def test_a_send_that_never_ends_is_given_up() -> None:
+    house = House(FakeEngine([*answer("a")[:-1], Gate()]), RequestPolicy(send_timeout_s=0.01))
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        await call_app(house, CHAT_BODY | {"stream": True}, send)
+    assert (house.engine.closed, house.telemetry.last.ends) == (1, ["aborted"])
+
+
+async def test_steps_that_piled_up_are_not_taken_for_a_slow_reader() -> None:
+    texts = ["x" * 100] * 100
+    house = House(FakeEngine(answer(*texts)), RequestPolicy(unread_bytes=5000))
+    reply = await house.post(CHAT_PATH, CHAT_BODY | {"stream": True})
+    assert len(frames(reply.text)) == 102
+
+
+async def call_app(house: House, body: dict[str, object], send: object) -> None:
+    """The app as a server calls it, with a client that stays."""
+    parts = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
+    async def receive() -> Message:
+        if parts:
+            return parts.pop()
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": CHAT_PATH,
+        "raw_path": CHAT_PATH.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"nibble"), (b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
+    await house.app(scope, receive, send)  # type: ignore[arg-type]
