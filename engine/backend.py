@@ -1,0 +1,61 @@
+"""The seam between deciding and computing: what the executor needs of whatever computes logits.
+
+The real one is ``engine.native.context.NativeContext``; tests use a deterministic fake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Tokens = npt.NDArray[np.int32]
+Logits = npt.NDArray[np.float32]
+
+
+class DecodeFailed(Exception):
+    """A step could not be computed. Its sequences are lost; the context is still sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The input of one step, in memory the backend reads directly. Every array has shape (batch_tokens,)."""
+
+    token: Tokens
+    position: Tokens
+    slot: Tokens
+    wants_logits: npt.NDArray[np.int8]
+
+
+class Backend(Protocol):
+    """A KV cache of ``slots`` sequences, and the computation that fills it."""
+
+    slots: int
+    slot_tokens: int
+    """Tokens that one slot holds."""
+    batch_tokens: int
+    """Tokens that one step computes at most."""
+    vocabulary_size: int
+    shares_prefixes: bool
+    """Whether a slot can be cut to its first tokens. Recurrent memory cannot: it holds one state, not tokens."""
+    batch: Batch
+
+    def decode(self, count: int, outputs: int) -> Logits:
+        """Compute the first ``count`` entries of ``batch``, of which ``outputs`` want logits.
+
+        Returns logits of shape (outputs, vocabulary_size) in the order of the batch, valid and writable until
+        the next call. Raises DecodeFailed.
+        """
+        ...
+
+    def copy_slot(self, source: int, target: int) -> None:
+        """Make ``target`` hold all that ``source`` holds, and nothing else."""
+        ...
+
+    def cut_slot(self, slot: int, length: int) -> None:
+        """Forget all but the first ``length`` tokens of ``slot``. Raises DecodeFailed where that cannot be."""
+        ...
+
+    def clear_slot(self, slot: int) -> None: ...

@@ -1,0 +1,49 @@
+"""What the engine tells of a running request: it was accepted, text came, a choice ended.
+
+A stream of events for one request is: one ``Accepted``; then any number of ``Piece``; of which exactly
+one per choice carries a ``finish``. A failure is an exception of the error tree instead, and ends the stream.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length"]
+
+
+class Finish(msgspec.Struct, frozen=True, array_like=True):
+    """The end of one choice, with its true figures."""
+
+    reason: FinishReason
+    prompt_tokens: int
+    """Tokens of the prompt; 0 for every choice of a prompt but the first, so that choices add up."""
+    cached_tokens: int
+    """How many of ``prompt_tokens`` were not computed, because the cache held them."""
+    completion_tokens: int
+    """Tokens generated, the end-of-generation token included."""
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+
+
+class Accepted(msgspec.Struct, frozen=True, array_like=True, tag="accepted"):
+    """The prompts were tokenised, they fit, and the request is in the queue."""
+
+    request: int
+    prompt_tokens: int
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True, tag="piece"):
+    """What one engine step brought for one choice. ``text`` is whole UTF-8 and holds no stop string."""
+
+    request: int
+    choice: int
+    text: str
+    tokens: int
+    """How many tokens were generated since the last piece, whether or not they made text."""
+    finish: Finish | None = None
+
+
+Event = Accepted | Piece

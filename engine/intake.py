@@ -1,0 +1,65 @@
+"""Requests to sequences: validated against the model, tokenised, ready for the scheduler. No context is touched."""
+
+from __future__ import annotations
+
+from engine.backend import Tokens
+from engine.detokenizer import Detokenizer
+from engine.errors import InvalidRequest
+from engine.prompt_reader import PromptReader, Vocabulary
+from engine.request import EngineRequest
+from engine.sampling.sampler import Sampler, Scratch
+from engine.sequence import Sequence
+from engine.stop_matcher import StopMatcher
+
+
+class Intake:
+    """Turns each request into its sequences. Used by the worker's receiving thread alone."""
+
+    def __init__(self, vocabulary: Vocabulary, reader: PromptReader, *, context: int) -> None:
+        self._vocabulary = vocabulary
+        self._reader = reader
+        self._context = context
+        self._scratch = Scratch(vocabulary.size)
+
+    def sequences(self, number: int, request: EngineRequest) -> list[Sequence]:
+        """The choices of ``request``, in order. Raises InvalidRequest and ContextLengthExceeded."""
+        self._check_bias(request)
+        if request.max_tokens == 0:
+            raise InvalidRequest("an answer of 0 tokens is not served", param="max_tokens")
+        prompts = [self._reader.read(prompt, max_tokens=request.max_tokens) for prompt in request.prompts]
+        return [
+            self._sequence(number, request, prompt, p * request.n + j, is_first=j == 0)
+            for p, prompt in enumerate(prompts)
+            for j in range(request.n)
+        ]
+
+    def _check_bias(self, request: EngineRequest) -> None:
+        size = self._vocabulary.size
+        wrong = next((token for token in request.sampling.logit_bias if not 0 <= token < size), None)
+        if wrong is not None:
+            raise InvalidRequest(
+                f"token id {wrong} is outside this model's vocabulary of {size}", param="logit_bias"
+            )
+
+    def _sequence(
+        self, number: int, request: EngineRequest, prompt: Tokens, choice: int, *, is_first: bool
+    ) -> Sequence:
+        max_tokens = self._context - len(prompt) if request.max_tokens is None else request.max_tokens
+        return Sequence(
+            request=number,
+            choice=choice,
+            prompt=prompt,
+            max_tokens=max_tokens,
+            min_tokens=request.min_tokens,
+            ignores_end=request.ignore_eos,
+            sampler=Sampler(
+                request.sampling,
+                prompt=prompt,
+                choice=choice,
+                end_tokens=self._vocabulary.end_tokens,
+                scratch=self._scratch,
+            ),
+            detokenizer=Detokenizer(self._vocabulary.piece),
+            stop=StopMatcher(request.stop),
+            is_first_choice=is_first,
+        )

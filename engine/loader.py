@@ -1,0 +1,110 @@
+"""Loading a model in its worker: weights, context, template, and one decoded token as the proof."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import jinja2
+
+from engine import memory
+from engine.backend import Backend, DecodeFailed
+from engine.chat_template import ChatTemplate
+from engine.config import EngineConfig, ModelFacts
+from engine.errors import ModelLoadFailed
+from engine.memory_plan import MemoryPlan, plan_memory
+from engine.native import library
+from engine.native.context import NativeContext
+from engine.native.model import NativeModel
+from engine.prompt_reader import PromptReader, Vocabulary
+from engine.threads import ThreadChoice, choose_threads
+
+_BATCH_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that has decoded a token."""
+
+    backend: Backend
+    vocabulary: Vocabulary
+    reader: PromptReader
+    facts: ModelFacts
+    step_target_s: float
+
+
+def load(config: EngineConfig) -> LoadedModel:
+    """Load ``config.model_path``. Raises ModelLoadFailed and InsufficientMemory, which name the mend."""
+    started_s = time.monotonic()
+    threads = choose_threads(config.threads)
+    model = NativeModel(config.model_path, config.gpu_layers)
+    plan = plan_memory(
+        config,
+        context_trained=model.context_trained,
+        kv_bytes_per_token=model.kv_bytes_per_token,
+        available=memory.available_bytes(),
+    )
+    context = NativeContext(
+        model,
+        slots=plan.parallel,
+        slot_tokens=plan.context,
+        batch_tokens=max(_BATCH_TOKENS, plan.parallel),
+        threads=threads.count,
+    )
+    _decode_one(context)
+    facts = _facts(model, context, plan, threads, load_s=time.monotonic() - started_s)
+    reader = PromptReader(model.vocabulary, _compile_template(model), context=facts.context)
+    return LoadedModel(context, model.vocabulary, reader, facts, config.step_target_s)
+
+
+def _decode_one(context: NativeContext) -> None:
+    """Ready means that this model computes here, not that a file was opened."""
+    batch = context.batch
+    batch.token[0], batch.position[0], batch.slot[0], batch.wants_logits[0] = 0, 0, 0, 1
+    try:
+        logits = context.decode(1, 1)
+    except DecodeFailed as error:
+        raise ModelLoadFailed(f"the model loads and cannot compute: {error}; its file is damaged") from error
+    if not bool((logits == logits).all()):
+        raise ModelLoadFailed("the model computes no numbers (NaN): its file is damaged, fetch it again")
+    context.clear_slot(0)
+
+
+def _compile_template(model: NativeModel) -> ChatTemplate | None:
+    source = model.chat_template
+    if source is None:
+        return None
+    vocabulary = model.vocabulary
+    try:
+        return ChatTemplate(
+            source,
+            beginning=vocabulary.special_text(-1 if vocabulary.beginning is None else vocabulary.beginning),
+            end=vocabulary.special_text(-1 if vocabulary.end is None else vocabulary.end),
+            control_texts=vocabulary.control_texts,
+        )
+    except jinja2.TemplateError as error:
+        raise ModelLoadFailed(f"the chat template in the file does not compile: {error}") from error
+
+
+def _facts(
+    model: NativeModel, context: NativeContext, plan: MemoryPlan, threads: ThreadChoice, *, load_s: float
+) -> ModelFacts:
+    return ModelFacts(
+        description=model.description,
+        architecture=model.architecture,
+        parameters=model.parameters,
+        file_bytes=model.path.stat().st_size,
+        # llama.cpp rounds a context up; the promise stays what was planned.
+        context=min(plan.context, context.slot_tokens),
+        context_trained=model.context_trained,
+        parallel=plan.parallel,
+        kv_layout="partitioned",
+        kv_bytes=plan.kv_bytes,
+        threads=threads.count,
+        threads_reason=threads.reason,
+        backend=library.backend_description(),
+        vocabulary=model.vocabulary.size,
+        has_chat_template=model.chat_template is not None,
+        build=f"llama-cpp-python {library.version()}",
+        load_s=load_s,
+    )

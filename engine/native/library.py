@@ -1,0 +1,51 @@
+"""llama.cpp as a library: initialised once per process, its log routed to ours."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+
+import llama_cpp as llama
+
+_logger = logging.getLogger("nibble.llama_cpp")
+_LEVELS = {2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+_CONTINUED = 5
+
+
+@llama.llama_log_callback
+def _forward_log(level: int, text: bytes | None, _user_data: ctypes.c_void_p) -> None:
+    # Kept at module level for the life of the process: llama.cpp crashes on a collected callback.
+    if text and level != _CONTINUED and (line := text.decode("utf-8", "replace").strip()):
+        _logger.log(_LEVELS.get(level, logging.DEBUG), line)
+
+
+@functools.cache
+def initialise() -> None:
+    """Prepare the library. Safe to call more than once; not thread-safe the first time."""
+    llama.llama_log_set(_forward_log, ctypes.c_void_p(0))
+    llama.llama_backend_init()
+
+
+def version() -> str:
+    """The version of llama-cpp-python, which pins the llama.cpp inside it."""
+    return str(llama.__version__)
+
+
+def has_gpu() -> bool:
+    """Whether this build has a backend that layers can be offloaded to."""
+    return bool(llama.llama_supports_gpu_offload())
+
+
+def backend_description() -> str:
+    """The device that computes, and on a CPU the kernels it was built with."""
+    info = llama.llama_print_system_info().decode("utf-8", "replace")
+    sections = [part.strip() for part in info.split("|")]
+    flags = [part.split("=")[0].split(":")[-1].strip() for part in sections if part.endswith("= 1")]
+    if has_gpu():
+        names = [part.split(":")[0].strip() for part in sections if ":" in part]
+        return next((name for name in names if name != "CPU"), "GPU")
+    kernels = [
+        flag for flag in flags if flag.startswith(("AVX", "NEON", "DOTPROD", "SVE", "AMX", "MATMUL", "VSX"))
+    ]
+    return f"CPU ({', '.join(kernels)})" if kernels else "CPU"

@@ -1,0 +1,24 @@
+"""What the engine is asked for: one request, one or more prompts, ``n`` choices of each."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.prompt import Prompt
+from engine.sampling.params import SamplingParams
+
+
+class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request in the engine's terms. Choice ``p * n + j`` is the j-th answer to prompt ``p``."""
+
+    prompts: tuple[Prompt, ...]
+    n: int = 1
+    max_tokens: int | None = None
+    """Per choice; None means whatever the context leaves."""
+    min_tokens: int = 0
+    """No end-of-generation token and no stop string before this many tokens."""
+    ignore_eos: bool = False
+    stop: tuple[str, ...] = ()
+    sampling: SamplingParams = SamplingParams()
+    request_id: str = ""
+    """For the log and for quarantine, never for routing."""

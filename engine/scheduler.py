@@ -1,0 +1,191 @@
+"""Which sequences run in the next step. Pure: it decides, and computes nothing.
+
+The rules: running streams decode first, in every step. Then prompts are read in the order of their arrival, in
+chunks that fit the step's budget. A prompt whose head another sequence is just computing waits for that head
+and copies it, instead of computing it twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.prefix_cache import MINIMUM_SHARED, PrefixCache
+from engine.sequence import Phase, Sequence
+from engine.step_budget import StepBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Before the step: make ``slot`` hold the first ``shared`` tokens of ``source`` (of itself, if None)."""
+
+    sequence: Sequence
+    slot: int
+    source: int | None
+    shared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Prompt tokens of ``sequence`` to compute: ``count`` of them from position ``start``."""
+
+    sequence: Sequence
+    start: int
+    count: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the prompt is complete with this chunk, so that its first token can be sampled."""
+        return self.start + self.count == self.sequence.prompt_length
+
+
+@dataclass(slots=True)
+class Plan:
+    """One step: transfers first, then one batch of decodes and chunks."""
+
+    transfers: list[Transfer] = field(default_factory=list)
+    decodes: list[Sequence] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+
+    @property
+    def prefill_tokens(self) -> int:
+        return sum(chunk.count for chunk in self.chunks)
+
+
+class Scheduler:
+    """The queue and the running sequences. Owned by the worker's engine thread."""
+
+    def __init__(
+        self, cache: PrefixCache, budget: StepBudget, *, batch_tokens: int, clock: Callable[[], float]
+    ) -> None:
+        self._cache = cache
+        self._budget = budget
+        self._batch_tokens = batch_tokens
+        self._clock = clock
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Put a sequence at the end of the queue."""
+        self._waiting.append(sequence)
+
+    def finish(self, sequence: Sequence) -> None:
+        """Take a sequence out, in whatever phase it is; its slot is free for the next plan."""
+        if sequence.phase is Phase.WAITING:
+            self._waiting.remove(sequence)
+        elif sequence.is_live:
+            self._running.remove(sequence)
+            self._cache.release(sequence.slot)
+        sequence.phase = Phase.FINISHED
+        sequence.leader = None
+
+    def plan(self) -> Plan:
+        """Decide the next step, and move sequences into the phases it puts them in."""
+        plan = Plan()
+        self._admit(plan)
+        self._follow_leaders(plan)
+        plan.decodes = [sequence for sequence in self._running if sequence.phase is Phase.DECODE]
+        self._fill_chunks(plan)
+        return plan
+
+    def _admit(self, plan: Plan) -> None:
+        while self._waiting and self._cache.free:
+            sequence = self._waiting.popleft()
+            placement = self._cache.place(sequence.prompt)
+            sequence.slot = placement.slot
+            sequence.computed = sequence.cached = placement.shared
+            sequence.phase = Phase.PREFILL
+            sequence.prefill_started_s = self._clock()
+            plan.transfers.append(Transfer(sequence, placement.slot, placement.source, placement.shared))
+            sequence.leader = self._leader_for(sequence)
+            self._running.append(sequence)
+
+    def _leader_for(self, sequence: Sequence) -> Sequence | None:
+        """The running prefill, if any, that will hold more of this prompt than the cache has now."""
+        if not self._cache.is_sharing:
+            return None
+        best, best_shared = None, sequence.computed + MINIMUM_SHARED
+        for other in self._running:
+            if other is not sequence and other.phase is Phase.PREFILL and other.leader is None:
+                shared = shared_prefix(sequence, other)
+                if shared >= best_shared and shared > other.computed:
+                    best, best_shared = other, shared
+        return best
+
+    def _follow_leaders(self, plan: Plan) -> None:
+        for sequence in self._running:
+            leader = sequence.leader
+            if leader is None:
+                continue
+            shared = min(shared_prefix(sequence, leader), sequence.prompt_length - 1)
+            if leader.is_live and leader.computed < shared:
+                continue
+            sequence.leader = None
+            if leader.is_live:
+                self._cache.share(sequence.slot, leader.slot, shared)
+                sequence.computed = sequence.cached = shared
+                plan.transfers.append(Transfer(sequence, sequence.slot, leader.slot, shared))
+            else:
+                self._resume_without(sequence, plan)
+
+    def _resume_without(self, sequence: Sequence, plan: Plan) -> None:
+        """The leader is gone (finished at once, or cancelled): take what it left in the cache, if it is more."""
+        source, shared = self._cache.match(sequence.prompt)
+        shared = min(shared, sequence.prompt_length - 1)
+        if source != sequence.slot and shared >= sequence.computed + MINIMUM_SHARED:
+            self._cache.share(sequence.slot, source, shared)
+            sequence.computed = sequence.cached = shared
+            plan.transfers.append(Transfer(sequence, sequence.slot, source, shared))
+        sequence.leader = self._leader_for(sequence)
+
+    def _fill_chunks(self, plan: Plan) -> None:
+        prefills = [s for s in self._running if s.phase is Phase.PREFILL and s.leader is None]
+        if not prefills:
+            return
+        width = len(plan.decodes)
+        room = self._budget.prefill_tokens(decode_width=width, oldest_pending=prefills[0].pending)
+        room = min(room, self._batch_tokens - width)
+        for sequence in prefills:
+            if room <= 0:
+                break
+            count = min(sequence.pending, room)
+            plan.chunks.append(Chunk(sequence, sequence.computed, count))
+            room -= count
+
+    def commit(self, plan: Plan, elapsed_s: float) -> None:
+        """Take in that ``plan`` was computed in ``elapsed_s`` seconds."""
+        for sequence in plan.decodes:
+            position = sequence.computed
+            self._cache.record_one(sequence.slot, int(sequence.tokens[position]), position)
+            sequence.computed = position + 1
+        for chunk in plan.chunks:
+            sequence, end = chunk.sequence, chunk.start + chunk.count
+            self._cache.record(sequence.slot, sequence.tokens[chunk.start : end], chunk.start)
+            sequence.computed = end
+            if chunk.is_last:
+                sequence.phase = Phase.DECODE
+                sequence.decode_started_s = self._clock()
+        self._budget.learn(
+            decode_width=len(plan.decodes), prefill_tokens=plan.prefill_tokens, elapsed_s=elapsed_s
+        )
+
+
+def shared_prefix(one: Sequence, other: Sequence) -> int:
+    """How many tokens from the start two prompts have in common."""
+    length = min(one.prompt_length, other.prompt_length)
+    differs = one.tokens[:length] != other.tokens[:length]
+    first = int(differs.argmax()) if length else 0
+    return first if length and differs[first] else length

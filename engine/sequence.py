@@ -1,0 +1,115 @@
+"""One answer in the making: waiting -> prefill -> decode -> finished. Owned by the worker's engine thread."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+
+from engine.backend import Tokens
+from engine.detokenizer import Detokenizer
+from engine.sampling.sampler import Sampler
+from engine.stop_matcher import StopMatcher
+
+
+class Phase(Enum):
+    WAITING = "waiting"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    FINISHED = "finished"
+
+
+class Sequence:
+    """One choice of one request, from the queue to its last token.
+
+    ``tokens`` holds the prompt and, behind it, what was generated; the first ``computed`` of them are in the
+    KV cache of ``slot``. While decoding, exactly the newest token is not computed yet.
+    """
+
+    __slots__ = (
+        "arrived_s",
+        "cached",
+        "choice",
+        "computed",
+        "decode_started_s",
+        "detokenizer",
+        "ignores_end",
+        "is_first_choice",
+        "leader",
+        "length",
+        "max_length",
+        "min_length",
+        "phase",
+        "prefill_started_s",
+        "prompt_length",
+        "request",
+        "sampler",
+        "slot",
+        "stop",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        *,
+        request: int,
+        choice: int,
+        prompt: Tokens,
+        max_tokens: int,
+        min_tokens: int = 0,
+        ignores_end: bool = False,
+        sampler: Sampler,
+        detokenizer: Detokenizer,
+        stop: StopMatcher,
+        is_first_choice: bool = True,
+        arrived_s: float = 0.0,
+    ) -> None:
+        self.request = request
+        self.choice = choice
+        self.is_first_choice = is_first_choice
+        self.prompt_length = len(prompt)
+        self.max_length = self.prompt_length + max_tokens
+        self.min_length = self.prompt_length + min_tokens
+        self.ignores_end = ignores_end
+        self.tokens = np.empty(self.max_length, dtype=np.int32)
+        self.tokens[: self.prompt_length] = prompt
+        self.length = self.prompt_length
+        self.sampler = sampler
+        self.detokenizer = detokenizer
+        self.stop = stop
+        self.phase = Phase.WAITING
+        self.slot = -1
+        self.computed = 0
+        self.cached = 0
+        self.leader: Sequence | None = None
+        self.arrived_s = arrived_s
+        self.prefill_started_s = 0.0
+        self.decode_started_s = 0.0
+
+    @property
+    def prompt(self) -> Tokens:
+        return self.tokens[: self.prompt_length]
+
+    @property
+    def generated(self) -> int:
+        """Tokens generated so far."""
+        return self.length - self.prompt_length
+
+    @property
+    def pending(self) -> int:
+        """Prompt tokens that are still to be computed."""
+        return self.prompt_length - self.computed
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the next token may be one that ends generation."""
+        return self.length >= self.min_length and not self.ignores_end
+
+    @property
+    def is_live(self) -> bool:
+        return self.phase is not Phase.FINISHED
+
+    def append(self, token: int) -> None:
+        """Add a generated token. The caller keeps ``length`` below ``max_length``."""
+        self.tokens[self.length] = token
+        self.length += 1
