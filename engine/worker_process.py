@@ -14,6 +14,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from engine import frames
 from engine.config import EngineConfig, ModelFacts
@@ -133,8 +134,8 @@ class WorkerProcess(asyncio.Protocol):
     # -- asyncio.Protocol: called by the event loop -------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's, so there is nothing to check this by.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         for body in self._splitter.feed(data):
