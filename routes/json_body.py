@@ -89,8 +89,9 @@ async def _read(request: Request, limit: int) -> bytes:
 
 def _refusal(errors: list[ErrorDetails], tree: object) -> InvalidRequest:
     told, steps = most_telling(errors, tree)
-    param = field_path(steps)
-    message = f"'{param}': {' or '.join(dict.fromkeys(_in_words(error) for error in told))}."
+    param = field_path(steps) or None
+    words = " or ".join(dict.fromkeys(_in_words(error) for error in told))
+    message = f"'{param}': {words}." if param else f"The body {words}."
     if told[0]["type"] == UNSUPPORTED_FIELD:
         return UnsupportedField(message, param=param)
     return InvalidRequest(message, param=param)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+MAX_FIELDS = 128
+"""Fields of one object, known or not: more is no request, and would cost an error object each."""
 
 
 class WireObject(BaseModel):
@@ -19,6 +23,13 @@ class WireObject(BaseModel):
         # A validation error would otherwise hold, and print, what the user wrote.
         hide_input_in_errors=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bound(cls, value: object) -> object:
+        if isinstance(value, dict) and len(value) > MAX_FIELDS:
+            raise PydanticCustomError("too_many", "has more than {most} fields", {"most": MAX_FIELDS})
+        return value
 
 
 class WireBody(WireObject):

@@ -44,9 +44,11 @@ class House:
         self.app.include_router(build_router(self.services))
         install(self.app)
 
+    def transport(self) -> httpx.ASGITransport:
+        return httpx.ASGITransport(self.app, raise_app_exceptions=False)
+
     def client(self) -> httpx.AsyncClient:
-        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://nibble")
+        return httpx.AsyncClient(transport=self.transport(), base_url="http://nibble")
 
     async def post(self, path: str, body: object) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -92,6 +92,12 @@ def test_ignoring_has_an_end() -> None:
         check(CHAT_BODY | {f"field_{index}": 1 for index in range(65)}, strict=False)
 
 
+def test_fields_have_a_bound_before_each_is_looked_at() -> None:
+    with pytest.raises(InvalidRequest, match="The body has more than 128 fields") as caught:
+        check({str(index): 1 for index in range(1000)}, strict=False)
+    assert caught.value.param is None
+
+
 @pytest.mark.parametrize("raw", [b"[]", b"1", b'"x"', b"null"])
 def test_the_body_is_an_object(raw: bytes) -> None:
     with pytest.raises(InvalidRequest, match="object"):

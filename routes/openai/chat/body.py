@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from routes.not_served import NotServed
 from routes.openai.chat.message import Message
 from routes.openai.sampling_fields import Count, SamplingFields
+
+_MOST_METADATA = 16  # OpenAI's limit
+
+
+def _bound_metadata(value: object) -> object:
+    """Before its items are looked at, because each that is wrong would be an error of its own."""
+    if isinstance(value, dict) and len(value) > _MOST_METADATA:
+        raise PydanticCustomError("too_many", "has more than {most} pairs", {"most": _MOST_METADATA})
+    return value
+
+
+Metadata = Annotated[
+    dict[str, str],
+    BeforeValidator(_bound_metadata, json_schema_input_type=dict[str, str]),
+    Field(max_length=16),
+]
 
 _TOOLS = "tools are not there yet"
 
@@ -18,7 +35,7 @@ class ChatCompletionBody(SamplingFields):
     max_completion_tokens: Count | None = None
 
     # These only label a request: nothing depends on them.
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     safety_identifier: Annotated[str, Field(max_length=64)] | None = None
     prompt_cache_key: str | None = None
     service_tier: Literal["auto", "default"] | None = None

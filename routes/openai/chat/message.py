@@ -78,8 +78,7 @@ class AssistantMessage(WireObject):
     function_call: Annotated[object, NotServed("tools are not there yet")] = None
 
     def text(self) -> str | None:
-        """None when the message says nothing at all."""
-        return self.refusal if self.content is None else _joined(self.content)
+        return None if self.content is None else _joined(self.content)
 
 
 class ToolMessage(WireObject):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from engine.errors import InvalidRequest
+from engine.errors import InternalError, InvalidRequest
 from engine.prompt import ChatMessage, ChatPrompt
 from generation.request import GenerationRequest
 from routes.openai.chat.body import ChatCompletionBody
-from routes.openai.chat.message import Message, ToolMessage
+from routes.openai.chat.message import (
+    AssistantMessage,
+    InstructionMessage,
+    Message,
+    ToolMessage,
+    UserMessage,
+)
 
 
 def parse(body: ChatCompletionBody, request_id: str) -> GenerationRequest:
@@ -27,16 +33,26 @@ def parse(body: ChatCompletionBody, request_id: str) -> GenerationRequest:
 
 
 def _message(message: Message, index: int) -> ChatMessage:
-    text = None if isinstance(message, ToolMessage) else message.text()
-    if text is None:
-        raise InvalidRequest(
-            f"'messages[{index}].content': may be null only beside tool calls or a refusal.",
-            param=f"messages[{index}].content",
-        )
-    role = "system" if message.role == "developer" else message.role
-    return ChatMessage(
-        role=role, content=text, name=None if isinstance(message, ToolMessage) else message.name
-    )
+    match message:
+        case InstructionMessage() | UserMessage():
+            role = "user" if isinstance(message, UserMessage) else "system"
+            return ChatMessage(role=role, content=message.text(), name=message.name)
+        case AssistantMessage():
+            return ChatMessage(role="assistant", content=_said(message, index), name=message.name)
+        case ToolMessage():
+            raise InternalError("a message that is refused was accepted")
+
+
+def _said(message: AssistantMessage, index: int) -> str:
+    if (content := message.text()) is None:
+        if message.refusal is not None:
+            return message.refusal
+        param = f"messages[{index}].content"
+        raise InvalidRequest(f"'{param}': may be null only beside tool calls or a refusal.", param=param)
+    if message.refusal is not None:
+        param = f"messages[{index}].refusal"
+        raise InvalidRequest(f"'{param}': a message has a content or a refusal, not both.", param=param)
+    return content
 
 
 def _max_tokens(body: ChatCompletionBody) -> int | None:

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from generation.events import Finished, Started, TextDelta, Usage
+from routes.envelope import Envelope
+from routes.openai.chat.encode import ChatEncoder
+from routes.openai.completions.encode import CompletionEncoder
+
+ENVELOPE = Envelope('chatcmpl-"1"', 1_700_000_000, 'a "quoted" \\ id', "fp_0")
+
+
+def test_nothing_is_sent_for_nothing() -> None:
+    encoder = ChatEncoder(ENVELOPE, include_usage=False, include_obfuscation=False)
+    assert encoder.encode([Started(3)]) == b""
+    assert encoder.encode([]) == b""
+    assert encoder.end() == b"data: [DONE]\n\n"
+
+
+def test_a_step_is_one_blob_of_whole_frames() -> None:
+    encoder = CompletionEncoder(ENVELOPE, include_usage=False, include_obfuscation=False)
+    blob = encoder.encode([TextDelta(1, 'x"\n\u2028\x00😀'), TextDelta(0, "y"), Finished(0, "stop", Usage())])
+    *events, rest = blob.split(b"\n\n")
+    assert rest == b""
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in events]
+    assert [chunk["choices"][0]["text"] for chunk in chunks] == ['x"\n\u2028\x00😀', "y", ""]
+    assert [chunk["choices"][0]["index"] for chunk in chunks] == [1, 0, 0]
+    assert {chunk["model"] for chunk in chunks} == {ENVELOPE.model}
+
+
+@pytest.mark.parametrize("include_usage", [True, False])
+@pytest.mark.parametrize("encoder_class", [ChatEncoder, CompletionEncoder])
+def test_obfuscation_hides_the_length_of_the_text(
+    encoder_class: type[ChatEncoder | CompletionEncoder], include_usage: bool
+) -> None:
+    encoder = encoder_class(ENVELOPE, include_usage=include_usage, include_obfuscation=True)
+    encoder.encode([TextDelta(0, "first")])
+    blobs = [encoder.encode([TextDelta(0, "x" * length)]) for length in range(62)]
+    assert len({len(blob) for blob in blobs[:62]}) == 1
+    assert all("obfuscation" in json.loads(blob.removeprefix(b"data: ")) for blob in blobs)
+
+
+def test_usage_is_the_sum_over_choices() -> None:
+    encoder = ChatEncoder(ENVELOPE, include_usage=True, include_obfuscation=False)
+    encoder.encode([Finished(0, "stop", Usage(5, 4, 2)), Finished(1, "length", Usage(0, 0, 3))])
+    usage, done, _ = encoder.end().split(b"\n\n")
+    assert done == b"data: [DONE]"
+    assert json.loads(usage.removeprefix(b"data: "))["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 5,
+        "total_tokens": 10,
+        "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }

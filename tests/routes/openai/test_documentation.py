@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from routes.openai.chat.body import ChatCompletionBody
+from routes.openai.completions.body import CompletionBody
+from routes.openai.errors import ERROR_ROWS
+from tests.fakes.house import BODIES, CHAT_PATH, COMPLETIONS_PATH, House, frames
+
+Schema = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def document() -> Schema:
+    return House().app.openapi()
+
+
+def body_schema(document: Schema, path: str) -> Schema:
+    schema: Schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    return schema
+
+
+def references(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from (value for key, value in node.items() if key == "$ref" and isinstance(value, str))
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from references(item)
+
+
+def test_no_reference_leads_nowhere(document: Schema) -> None:
+    assert list(references(document)) == []
+
+
+def test_every_route_is_there(document: Schema) -> None:
+    assert document["paths"].keys() == {
+        CHAT_PATH,
+        COMPLETIONS_PATH,
+        "/v1/models",
+        "/v1/models/{model_id}",
+        "/health",
+        "/ready",
+        "/metrics",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "model"), [(CHAT_PATH, ChatCompletionBody), (COMPLETIONS_PATH, CompletionBody)]
+)
+def test_bodies_are_documented_as_they_are_read(
+    document: Schema, path: str, model: type[ChatCompletionBody | CompletionBody]
+) -> None:
+    schema = body_schema(document, path)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert schema["properties"].keys() == model.model_fields.keys()
+    validator.validate(BODIES[path])
+    for wrong in (
+        {"foo": 1},
+        {"n": 0},
+        {"stop": ""},
+        {"logprobs": 5},
+        {"logit_bias": {"x": 1}},
+        {"model": None},
+    ):
+        assert not validator.is_valid(BODIES[path] | wrong), wrong
+    for right in ({"stop": ["x"]}, {"logit_bias": {"5": 1}}, {"logprobs": None}, {"temperature": None}):
+        assert validator.is_valid(BODIES[path] | right), right
+
+
+def test_messages_are_documented_by_role(document: Schema) -> None:
+    validator = jsonschema.Draft202012Validator(body_schema(document, CHAT_PATH))
+    for message, is_right in (
+        ({"role": "developer", "content": [{"type": "text", "text": "x"}]}, True),
+        ({"role": "assistant", "content": None, "refusal": "no"}, True),
+        ({"role": "user", "content": []}, False),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, False),
+        ({"role": "tool", "content": "x", "tool_call_id": "y"}, False),
+    ):
+        assert validator.is_valid(BODIES[CHAT_PATH] | {"messages": [message]}) == is_right, message
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_answers_are_documented_as_they_are_sent(document: Schema, path: str) -> None:
+    responses: Schema = document["paths"][path]["post"]["responses"]
+    statuses = {str(row.status) for row in ERROR_ROWS.values()}
+    assert responses.keys() == statuses | {"200"}
+    content = responses["200"]["content"]
+    house = House()
+    whole = await house.post(path, BODIES[path])
+    jsonschema.validate(whole.json(), content["application/json"]["schema"])
+    options = {"include_usage": True, "include_obfuscation": True}
+    streamed = await house.post(path, BODIES[path] | {"stream": True, "stream_options": options})
+    for chunk in frames(streamed.text):
+        jsonschema.validate(chunk, content["text/event-stream"]["schema"])
+    error = await house.post(path, {})
+    jsonschema.validate(error.json(), responses["400"]["content"]["application/json"]["schema"])

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from tests.fakes.house import House
+from tests.fakes.registry import CONTEXT, MODEL, card
+from tests.fakes.specification import validate
+
+LOADED = {
+    "id": MODEL,
+    "object": "model",
+    "created": 1_700_000_000,
+    "owned_by": "nibble",
+    "context_length": CONTEXT,
+    "max_model_len": CONTEXT,
+    "state": "ready",
+}
+
+
+async def test_models_are_listed_loaded_or_not() -> None:
+    house = House()
+    house.registry.known["org/other"] = card("org/other", is_loaded=False)
+    unloaded = {"id": "org/other", "context_length": None, "max_model_len": None, "state": "registered"}
+    async with house.client() as client:
+        listed = (await client.get("/v1/models")).json()
+        assert listed == {"object": "list", "data": [LOADED, LOADED | unloaded]}
+        assert (await client.get(f"/v1/models/{MODEL}")).json() == LOADED
+        assert (await client.get("/v1/models/org/other")).json() == LOADED | unloaded
+    assert house.registry.leased == 0
+
+
+async def test_it_is_the_shape_of_the_specification() -> None:
+    async with House().client() as client:
+        validate((await client.get("/v1/models")).json(), "ListModelsResponse")
