@@ -40,7 +40,7 @@ class BundledSource:
 
     def find(self) -> Findings:
         """The bundled model, or nothing if its package is not installed."""
-        path = self._located or _locate()
+        path = self._located or locate_bundled()
         if path is None:
             return Findings()
         try:
@@ -95,7 +95,7 @@ class BundledSource:
             return
 
 
-def _locate() -> Path | None:
+def locate_bundled() -> Path | None:
     try:
         package = metadata.distribution(_PACKAGE)
     except metadata.PackageNotFoundError:

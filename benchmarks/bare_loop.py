@@ -1,0 +1,104 @@
+"""The bare library: ``llama_decode`` in a plain loop, greedy, with no server, queue, text or stream around it.
+
+Runs in a process of its own (``python -m benchmarks.bare_loop``), in the environment that anybody's would have,
+and answers each line of JSON on standard input with one on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from benchmarks.workload import Workload
+from engine.native.context import NativeContext
+from engine.native.model import NativeModel
+from engine.threads import choose_threads
+
+
+class BareLoop:
+    """The process, from the outside. Use as a context manager."""
+
+    def __init__(self, model_path: str, *, width: int, slot_tokens: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.bare_loop", model_path, str(width), str(slot_tokens)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        self.measure(Workload(1, 1, answer_tokens=8), seed=0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._process.communicate()
+
+    def measure(self, workload: Workload, seed: int) -> float:
+        """Tokens generated a second over the whole round, prefill included."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = [
+            workload.clients,
+            workload.requests_per_client,
+            workload.prompt_tokens,
+            workload.answer_tokens,
+            seed,
+        ]
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        elapsed_s = float(json.loads(self._process.stdout.readline()))
+        return workload.tokens / elapsed_s
+
+
+def _run(context: NativeContext, workload: Workload, seed: int) -> float:
+    """Seconds for one round: waves of as many sequences as there are clients, up to the context's width."""
+    prompts = [prompt for client in workload.prompts(seed) for prompt in client]
+    width = min(workload.clients, context.slots)
+    started_s = time.perf_counter()
+    for start in range(0, len(prompts), width):
+        _run_wave(context, prompts[start : start + width], workload.answer_tokens)
+    return time.perf_counter() - started_s
+
+
+def _run_wave(context: NativeContext, prompts: list[list[int]], answer_tokens: int) -> None:
+    batch = context.batch
+    width, length = len(prompts), len(prompts[0])
+    newest = np.empty(width, dtype=np.int32)
+    for slot, prompt in enumerate(prompts):
+        context.clear_slot(slot)
+        batch.token[:length] = prompt
+        batch.position[:length] = np.arange(length)
+        batch.slot[:length] = slot
+        batch.wants_logits[:length] = 0
+        batch.wants_logits[length - 1] = 1
+        newest[slot] = context.decode(length, 1)[0].argmax()
+    for step in range(answer_tokens - 1):
+        batch.token[:width] = newest
+        batch.position[:width] = length + step
+        batch.slot[:width] = np.arange(width)
+        batch.wants_logits[:width] = 1
+        newest[:] = context.decode(width, width).argmax(axis=1)
+
+
+def _main() -> None:
+    model_path, width, slot_tokens = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    model = NativeModel(model_path, None)
+    context = NativeContext(
+        model, slots=width, slot_tokens=slot_tokens, batch_tokens=512, threads=choose_threads(None).count
+    )
+    for line in sys.stdin:
+        clients, requests, prompt_tokens, answer_tokens, seed = json.loads(line)
+        workload = Workload(clients, requests, prompt_tokens, answer_tokens)
+        print(json.dumps(_run(context, workload, seed)), flush=True)
+
+
+if __name__ == "__main__":
+    _main()
