@@ -17,7 +17,7 @@ class RegistryConfig(msgspec.Struct, frozen=True, kw_only=True):
     models_dir: Path | None = None
     """Every ``*.gguf`` directly in it is a model; None or a missing directory means none."""
     preload: tuple[str, ...] = ()
-    """Ids to load at start; empty means the first usable model of the directory, else the bundled one."""
+    """Ids to load at start; empty means the first one that loads, the directory's before the bundled."""
     engine: EngineConfig = EngineConfig(model_id="", model_path="")
     """Template of every engine's configuration; id and path are filled in per model."""
     retry_pause_s: float = 5.0

@@ -46,6 +46,7 @@ class ModelRegistry:
         self._preload: tuple[str, ...] = ()
         self._problems: tuple[str, ...] = ()
         self._loads: set[asyncio.Task[None]] = set()
+        self._fallback: asyncio.Task[None] | None = None
         self._is_scanned = False
         self._is_draining = False
         self._idle = asyncio.Event()
@@ -68,7 +69,7 @@ class ModelRegistry:
 
     @property
     def preload(self) -> tuple[str, ...]:
-        """Ids that ``start`` loads."""
+        """Ids that ``start`` begins to load."""
         return self._preload
 
     def scan(self) -> None:
@@ -95,11 +96,13 @@ class ModelRegistry:
             model = self._models[model_id]
             if model.state == "registered" and not self._is_draining:
                 self._begin_load(model)
+        if not self._config.preload:
+            self._fallback = asyncio.create_task(self._try_until_one_serves(), name="preload")
 
     async def preloaded(self) -> None:
         """Return when every load that is under way has ended, well or badly."""
-        while self._loads:
-            await asyncio.wait(self._loads)
+        while pending := {task for task in (*self._loads, self._fallback) if task and not task.done()}:
+            await asyncio.wait(pending)
 
     async def drain(self, limit_s: float) -> bool:
         """Refuse new leases and wait up to ``limit_s`` seconds for the held ones. True if none is left."""
@@ -112,8 +115,9 @@ class ModelRegistry:
     async def stop(self) -> None:
         """End every load and every engine at once; running streams get an error. Harmless when repeated."""
         self._is_draining = True
-        for task in tuple(self._loads):
-            task.cancel()
+        for task in (*self._loads, self._fallback):
+            if task is not None:
+                task.cancel()
         await self.preloaded()
         await asyncio.gather(*(self._unload(model) for model in self._models.values()))
 
@@ -169,6 +173,16 @@ class ModelRegistry:
     def _refuse_when_draining(self) -> None:
         if self._is_draining:
             raise ModelUnavailable("the server is shutting down", retry_after_s=5.0)
+
+    async def _try_until_one_serves(self) -> None:
+        """Nobody has said what to load, so a first model that fails is no reason to stand there with none."""
+        for model in self._models.values():
+            if model.state == "registered" and not self._is_draining:
+                self._begin_load(model)
+            if model.load is not None:
+                await asyncio.wait({model.load})
+            if model.state == "ready":
+                return
 
     def _begin_load(self, model: Model) -> None:
         model.become("loading")

@@ -12,6 +12,9 @@ from rich.text import Text
 from model_registry.card import ModelCard
 from server.version import version_of
 
+_ANSWER_TOKENS = 100
+"""For the examples: a small model may talk until its context is full."""
+
 
 class Banner:
     """Writes to one console: styled on a terminal, plain elsewhere, never wrapped, so lines can be pasted."""
@@ -66,7 +69,8 @@ class Banner:
 
 def curl_line(url: str, model_id: str) -> str:
     """A shell command that asks the model."""
-    body = json.dumps({"model": model_id, "messages": [{"role": "user", "content": "Hello!"}]})
+    messages = [{"role": "user", "content": "Hello!"}]
+    body = json.dumps({"model": model_id, "max_tokens": _ANSWER_TOKENS, "messages": messages})
     return f"curl {url}/v1/chat/completions -H 'content-type: application/json' -d {shlex.quote(body)}"
 
 
@@ -75,7 +79,7 @@ def sdk_lines(url: str, model_id: str) -> list[str]:
     return [
         "from openai import OpenAI",
         f'client = OpenAI(base_url="{url}/v1", api_key="none")',
-        f"answer = client.chat.completions.create(model={json.dumps(model_id)}, "
+        f"answer = client.chat.completions.create(model={json.dumps(model_id)}, max_tokens={_ANSWER_TOKENS}, "
         'messages=[{"role": "user", "content": "Hello!"}])',
         "print(answer.choices[0].message.content)",
     ]

@@ -7,6 +7,9 @@ import ipaddress
 import socket
 
 
+_BACKLOG = 2048
+
+
 class BindError(Exception):
     """The address cannot be listened on; the message names the mend."""
 
@@ -22,9 +25,10 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen yet. Raises BindError.
+    """A listening socket. Raises BindError.
 
-    Bound before anything slow happens, so that a port in use is known at once, not after a model is loaded.
+    Before anything slow happens: a port in use is known at once, and whoever reads the address in the first line
+    that is printed can connect, and waits for the answer instead of being refused.
     """
     host = host.strip("[]")
     try:
@@ -37,6 +41,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(_BACKLOG)
     except OSError as error:
         bound.close()
         raise BindError(_explain(error, host, port)) from None

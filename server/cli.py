@@ -73,7 +73,7 @@ def _settings(ctx: typer.Context, config: Path | None) -> Settings:
     from server.settings import SettingsError, load_settings
 
     given = {
-        name: value for name, value in ctx.params.items() if name != "config" and value not in (None, [])
+        name: value for name, value in ctx.params.items() if name != "config" and value not in (None, [], ())
     }
     try:
         return load_settings(given, config)

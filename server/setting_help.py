@@ -13,7 +13,7 @@ SETTING_HELP: Final[dict[str, str]] = {
     "models_dir": "Directory whose *.gguf files are served [default: models in the data directory].",
     "data_dir": "Directory for what the server remembers between starts.",
     "preload": "Id of a model to load at start; may be repeated"
-    " [default: the first of the models directory, else the bundled one].",
+    " [default: the first one that loads, those of the models directory before the bundled one].",
     "context": "Tokens that one request may use, prompt and answer together [default: from the model].",
     "parallel": "Requests that one model runs at once [default: from the memory there is].",
     "threads": "Threads that compute [default: the processors this process may use].",

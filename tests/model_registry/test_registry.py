@@ -280,6 +280,26 @@ async def test_figures_load_nothing(models: Path) -> None:
     await house.registry.stop()
 
 
+async def test_when_nobody_said_what_to_load_the_next_one_is_tried(models: Path) -> None:
+    house = House(models)
+    await house.registry.start()
+    (await house.factory.reached(1)).fail(ModelLoadFailed("broken"))
+    (await house.factory.reached(2)).succeed()
+    await house.registry.preloaded()
+    assert [card.state for card in house.registry.cards()] == ["failed", "ready", "registered"]
+    await house.registry.stop()
+
+
+async def test_what_was_named_is_loaded_and_nothing_in_its_place(models: Path) -> None:
+    house = House(models, preload=("alpha",))
+    await house.registry.start()
+    (await house.factory.reached(1)).fail(ModelLoadFailed("broken"))
+    await house.registry.preloaded()
+    assert [card.state for card in house.registry.cards()] == ["failed", "registered", "registered"]
+    assert not house.registry.is_hopeless
+    await house.registry.stop()
+
+
 async def test_all_failed_is_hopeless(models: Path) -> None:
     for name in ("Beta", "gamma"):
         (models / f"{name}.gguf").unlink()

@@ -65,6 +65,11 @@ def test_a_model_that_does_not_exist(tmp_path: Path) -> None:
     check_one_line(result, "model 'alpa' does not exist", "'alpha'")
 
 
+def test_options_that_were_not_given_leave_the_environment_alone(tmp_path: Path) -> None:
+    result = run_nibble(tmp_path, "serve", "--port", "0", NIBBLE_PRELOAD="no-such-model")
+    check_one_line(result, "model 'no-such-model' does not exist")
+
+
 def test_listening_to_others_without_keys(tmp_path: Path) -> None:
     result = run_nibble(tmp_path, "serve", "--port", "0", "--host", "0.0.0.0")
     check_one_line(result, "not listening on 0.0.0.0", "--insecure-no-auth")
