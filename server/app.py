@@ -57,7 +57,6 @@ def create_app(settings: Settings, registry: ModelRegistry) -> App:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,
     )
     api.include_router(build_router(services))
     errors.install(api)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -16,11 +17,19 @@ _ANSWER_TOKENS = 100
 """For the examples: a small model may talk until its context is full."""
 
 
+class PatientConsole(Console):
+    """A console that goes on in silence when nobody reads it any more; Rich's own would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 class Banner:
     """Writes to one console: styled on a terminal, plain elsewhere, never wrapped, so lines can be pasted."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._console = console or PatientConsole(soft_wrap=True, highlight=False)
 
     def starting(self, url: str, preload: Sequence[str]) -> None:
         """One line at once; the rest follows when a model is ready."""
@@ -64,7 +73,10 @@ class Banner:
     def _print(self, line: Text) -> None:
         # Flushed, because whoever started us through a pipe waits for the first line.
         self._console.print(line)
-        self._console.file.flush()
+        try:
+            self._console.file.flush()
+        except BrokenPipeError:
+            self._console.on_broken_pipe()
 
 
 def curl_line(url: str, model_id: str) -> str:

@@ -6,7 +6,6 @@ import errno
 import ipaddress
 import socket
 
-
 _BACKLOG = 2048
 
 

@@ -5,9 +5,10 @@ Prompts, answers and headers are never logged: no call in this program passes on
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -25,7 +26,7 @@ def configure_log(log_format: LogFormat, level: str, stream: TextIO | None = Non
     structlog.configure(
         processors=[_add_request_id, structlog.processors.add_log_level, *_renderers(is_pretty, target)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(target),
+        logger_factory=lambda *_: structlog.WriteLogger(cast(TextIO, LossyStream(target))),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -35,6 +36,22 @@ def configure_log(log_format: LogFormat, level: str, stream: TextIO | None = Non
     root.setLevel(number)
     # It tells of its start and stop in words of its own; ours are in the banner.
     logging.getLogger("uvicorn").setLevel(max(number, logging.WARNING))
+
+
+class LossyStream:
+    """Drops what cannot be written: a full disk or a closed pipe behind the log must not fail requests."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class StandardLibraryBridge(logging.Handler):

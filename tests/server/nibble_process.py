@@ -95,6 +95,12 @@ class ServerUnderTest:
             response.read()
             return response.status
 
+    def stop_reading(self) -> None:
+        """Close our ends of both streams, as ``| head -1`` does."""
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

@@ -87,3 +87,13 @@ def test_lines_written_inside_a_request_carry_its_id() -> None:
     inside, outside = written(stream)
     assert inside["request_id"] == "req_7"
     assert "request_id" not in outside
+
+
+def test_a_log_that_cannot_be_written_fails_nobody() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    configure_log("json", "info", Full())
+    structlog.get_logger().info("lost")
+    logging.getLogger("some.library").warning("lost, too")

@@ -113,6 +113,17 @@ def test_ctrl_c_is_no_defect(data: Path) -> None:
     assert "Traceback" not in errors
 
 
+def test_nobody_has_to_read_what_it_prints(data: Path) -> None:
+    with ServerUnderTest(data) as server:
+        server.stop_reading()
+        while server.status("/ready") != 200:
+            pass
+        with server.open("/v1/chat/completions", BODY) as response:
+            assert response.read().endswith(b"data: [DONE]\n\n")
+        server.signal(signal.SIGTERM)
+        assert server.end()[0] == 0
+
+
 def test_a_model_that_fails_leaves_the_others_served(data: Path) -> None:
     write_gguf(data / "models" / "broken.gguf")
     with ServerUnderTest(data, NIBBLE_PRELOAD="alpha,broken") as server:
