@@ -98,9 +98,11 @@ class EngineCore:
             elif sequence.length >= sequence.max_length:
                 reason = "length"
                 text += sequence.stop.flush()
-        if reason is not None:
-            return Piece(sequence.request, sequence.choice, text, 1, self._finish(sequence, reason))
-        return Piece(sequence.request, sequence.choice, text, 1) if text else None
+        if reason is None and not text:
+            return None
+        untold, sequence.told = sequence.generated - sequence.told, sequence.generated
+        finish = None if reason is None else self._finish(sequence, reason)
+        return Piece(sequence.request, sequence.choice, text, untold, finish)
 
     def _count(self, sequence: Sequence) -> None:
         self._stats.generation_tokens_total += 1
@@ -127,7 +129,12 @@ class EngineCore:
 
     def _fail(self, plan: Plan, error: DecodeFailed) -> StepReport:
         """A step that failed ends the requests in it, and forgets what their slots hold."""
-        sequences = {*plan.decodes, *(chunk.sequence for chunk in plan.chunks)}
+        # Those with a transfer too: the failure may have come before it was carried out.
+        sequences = {
+            *plan.decodes,
+            *(chunk.sequence for chunk in plan.chunks),
+            *(transfer.sequence for transfer in plan.transfers),
+        }
         requests = {sequence.request for sequence in sequences}
         for sequence in sequences:
             self._cache.forget(sequence.slot)

@@ -47,6 +47,7 @@ class Sequence:
         "slot",
         "stop",
         "tokens",
+        "told",
     )
 
     def __init__(
@@ -81,6 +82,8 @@ class Sequence:
         self.slot = -1
         self.computed = 0
         self.cached = 0
+        self.told = 0
+        """Generated tokens that a piece has told of."""
         self.leader: Sequence | None = None
         self.arrived_s = arrived_s
         self.prefill_started_s = 0.0
