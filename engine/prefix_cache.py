@@ -19,8 +19,6 @@ from engine.backend import Tokens
 MINIMUM_SHARED = 16
 """A shorter shared prefix is not worth a copy: computing it takes about as long."""
 
-_SMALL_TAIL = 64
-
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -60,10 +58,14 @@ class PrefixCache:
     def match(self, prompt: Tokens) -> tuple[int, int]:
         """The slot that shares the longest prefix with ``prompt``, and its length; ties go to a free slot."""
         shared = self._shared_lengths(prompt)
-        best = int(shared.max())
-        ties = np.flatnonzero(shared == best)
+        slot = self._best(shared)
+        return slot, int(shared[slot])
+
+    def _best(self, shared: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
+        """Of the slots that share most a free one, and of those the one that holds least beside it."""
+        ties = np.flatnonzero(shared == shared.max())
         free = ties[~self._is_busy[ties]]
-        return int((free if free.size else ties)[0]), best
+        return int(free[self._lengths[free].argmin()] if free.size else ties[0])
 
     def _shared_lengths(self, prompt: Tokens) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         width = min(len(prompt), self._tokens.shape[1], int(self._lengths.max()))
@@ -78,15 +80,19 @@ class PrefixCache:
 
         At most all but one token of the prompt is shared, since the last one must be computed for its logits.
         """
-        source, shared = self.match(prompt)
-        shared = min(shared, len(prompt) - 1)
+        held = np.minimum(self._shared_lengths(prompt), len(prompt) - 1)
+        source = self._best(held)
+        shared = int(held[source])
         if shared < MINIMUM_SHARED:
             return self._hold(Placement(self._least_recently_used(), 0))
-        # In place, if little is cut off there; else a copy, which leaves the other branch of a chat its cache.
-        is_small_loss = self.length(source) - shared <= max(_SMALL_TAIL, shared // 4)
+        # In place, if what is cut off there is worth no copy; else elsewhere, which leaves the other branch of a
+        # chat its cache: the short title request between two turns shares their head, and must not cost the turns.
+        is_small_loss = self.length(source) - shared < MINIMUM_SHARED
         if not self._is_busy[source] and (is_small_loss or self.free == 1):
             return self._hold(Placement(source, shared))
         target = self._least_recently_used(but=source)
+        if held[target] == shared:
+            return self._hold(Placement(target, shared))
         return self._hold(Placement(target, shared, source))
 
     def _hold(self, placement: Placement) -> Placement:

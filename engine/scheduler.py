@@ -95,11 +95,33 @@ class Scheduler:
     def plan(self) -> Plan:
         """Decide the next step, and move sequences into the phases it puts them in."""
         plan = Plan()
-        self._admit(plan)
+        # Before admission, which may give a gone leader's slot away.
         self._follow_leaders(plan)
+        self._admit(plan)
         plan.decodes = [sequence for sequence in self._running if sequence.phase is Phase.DECODE]
         self._fill_chunks(plan)
         return plan
+
+    def _follow_leaders(self, plan: Plan) -> None:
+        """Let go whoever waits for no reason any more: the leader has come far enough, or is gone."""
+        for sequence in self._running:
+            leader = sequence.leader
+            if leader is None or (leader.is_live and leader.computed < self._sharable(sequence, leader)):
+                continue
+            # Whatever became of the leader: the cache knows best what can be had, another's work included.
+            source, shared = self._cache.match(sequence.prompt)
+            shared = min(shared, sequence.prompt_length - 1)
+            # Of several that followed one leader, the first goes on, and the others follow that one from here.
+            sequence.leader = self._leader_for(sequence, held=shared)
+            if sequence.leader is None and shared >= sequence.computed + MINIMUM_SHARED:
+                self._cache.share(sequence.slot, source, shared)
+                sequence.computed = sequence.cached = shared
+                plan.transfers.append(Transfer(sequence, sequence.slot, source, shared))
+
+    @staticmethod
+    def _sharable(sequence: Sequence, leader: Sequence) -> int:
+        """Tokens of ``sequence`` that ``leader`` will spare it: all but the last, which it computes for its logits."""
+        return min(shared_prefix(sequence, leader), sequence.prompt_length - 1)
 
     def _admit(self, plan: Plan) -> None:
         while self._waiting and self._cache.free:
@@ -110,46 +132,20 @@ class Scheduler:
             sequence.phase = Phase.PREFILL
             sequence.prefill_started_s = self._clock()
             plan.transfers.append(Transfer(sequence, placement.slot, placement.source, placement.shared))
-            sequence.leader = self._leader_for(sequence)
+            sequence.leader = self._leader_for(sequence, held=sequence.computed)
             self._running.append(sequence)
 
-    def _leader_for(self, sequence: Sequence) -> Sequence | None:
-        """The running prefill, if any, that will hold more of this prompt than the cache has now."""
+    def _leader_for(self, sequence: Sequence, *, held: int) -> Sequence | None:
+        """The running prefill, if any, that will hold more of this prompt than the ``held`` tokens in the cache."""
         if not self._cache.is_sharing:
             return None
-        best, best_shared = None, sequence.computed + MINIMUM_SHARED
+        best, best_shared = None, held + MINIMUM_SHARED
         for other in self._running:
             if other is not sequence and other.phase is Phase.PREFILL and other.leader is None:
                 shared = shared_prefix(sequence, other)
                 if shared >= best_shared and shared > other.computed:
                     best, best_shared = other, shared
         return best
-
-    def _follow_leaders(self, plan: Plan) -> None:
-        for sequence in self._running:
-            leader = sequence.leader
-            if leader is None:
-                continue
-            shared = min(shared_prefix(sequence, leader), sequence.prompt_length - 1)
-            if leader.is_live and leader.computed < shared:
-                continue
-            sequence.leader = None
-            if leader.is_live:
-                self._cache.share(sequence.slot, leader.slot, shared)
-                sequence.computed = sequence.cached = shared
-                plan.transfers.append(Transfer(sequence, sequence.slot, leader.slot, shared))
-            else:
-                self._resume_without(sequence, plan)
-
-    def _resume_without(self, sequence: Sequence, plan: Plan) -> None:
-        """The leader is gone (finished at once, or cancelled): take what it left in the cache, if it is more."""
-        source, shared = self._cache.match(sequence.prompt)
-        shared = min(shared, sequence.prompt_length - 1)
-        if source != sequence.slot and shared >= sequence.computed + MINIMUM_SHARED:
-            self._cache.share(sequence.slot, source, shared)
-            sequence.computed = sequence.cached = shared
-            plan.transfers.append(Transfer(sequence, sequence.slot, source, shared))
-        sequence.leader = self._leader_for(sequence)
 
     def _fill_chunks(self, plan: Plan) -> None:
         prefills = [s for s in self._running if s.phase is Phase.PREFILL and s.leader is None]
