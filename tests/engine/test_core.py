@@ -1,0 +1,168 @@
+"""The whole of the core against the slow model, in whatever order requests come, end, fail and are dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from engine.sampling.params import SamplingParams
+from engine.sequence import Phase, Sequence
+from engine.step_budget import StepBudget
+from tests.engine.bench import ALPHABET, GREEDY, Ask, Bench, answer_alone
+from tests.fakes.backend import HashModel
+from tests.fakes.vocabulary import ByteVocabulary
+
+_HEADS = [tuple((seed * 31 + i * (seed + 3)) % 200 for i in range(60)) for seed in range(3)]
+_SEEDED = SamplingParams(temperature=3.0, top_p=0.9, seed=7)
+_PENALISED = SamplingParams(temperature=0.0, frequency_penalty=1.5, repeat_penalty=1.2)
+
+
+@st.composite
+def _asks(draw: st.DrawFn) -> Ask:
+    head = draw(st.sampled_from(_HEADS))[: draw(st.sampled_from([0, 10, 17, 30, 60]))]
+    tail = tuple(draw(st.lists(st.integers(0, 255), min_size=1, max_size=draw(st.sampled_from([2, 25])))))
+    max_tokens = draw(st.integers(1, 20))
+    return Ask(
+        prompt=head + tail,
+        n=draw(st.sampled_from([1, 1, 1, 2, 3])),
+        max_tokens=max_tokens,
+        min_tokens=draw(st.sampled_from([0, 0, min(3, max_tokens)])),
+        ignores_end=draw(st.booleans()),
+        stop=draw(st.sampled_from([(), (), ("ab", "ba"), ("a",), ("cde", "h"), ("é",)])),
+        sampling=draw(st.sampled_from([GREEDY, GREEDY, _SEEDED, _PENALISED])),
+    )
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """``submit``, ``cancel``, failures and steps in any order."""
+
+    bench: Bench
+    arrived: list[Sequence]
+    clean: bool
+
+    @initialize(
+        slots=st.integers(1, 4),
+        steady=st.integers(1, 12),
+        shares_prefixes=st.sampled_from([True, True, True, False]),
+    )
+    def start(self, slots: int, steady: int, shares_prefixes: bool) -> None:
+        budget = StepBudget(target_s=0.25, minimum=1, steady=steady, maximum=16)
+        self.bench = Bench(slots=slots, budget=budget, shares_prefixes=shares_prefixes)
+        self.arrived = []
+
+    @rule(ask=_asks())
+    def submit(self, ask: Ask) -> None:
+        self.arrived += self.bench.sequences[self.bench.submit(ask)]
+
+    @rule(ask=_asks(), tails=st.lists(st.integers(0, 255), min_size=2, max_size=5))
+    def submit_with_one_head(self, ask: Ask, tails: list[int]) -> None:
+        for tail in tails:
+            self.submit(Ask(prompt=(*_HEADS[0], tail, *ask.prompt[-3:]), max_tokens=ask.max_tokens))
+
+    @rule(ask=_asks())
+    def continue_a_chat(self, ask: Ask) -> None:
+        """The prompt of an earlier request, its answer, and something new."""
+        for earlier in reversed(self.arrived):
+            if earlier.phase is Phase.FINISHED and earlier.length < 90:
+                prompt = (*earlier.tokens[: earlier.length].tolist(), *ask.prompt[:20])
+                self.submit(Ask(prompt=prompt, max_tokens=ask.max_tokens))
+                return
+
+    @precondition(lambda self: self.arrived)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted({s.request for s in self.arrived})))
+        is_over = all(not s.is_live for s in self.bench.sequences[number])
+        if is_over:
+            self.bench.core.cancel(number)  # the server may be late: nothing happens
+        else:
+            self.bench.cancel(number)
+
+    @precondition(lambda self: self.bench.core.has_work)
+    @rule(count=st.integers(1, 6))
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            if self.bench.core.has_work:
+                self._checked_step()
+
+    @precondition(lambda self: self.bench.core.has_work)
+    @rule()
+    def failing_decode(self) -> None:
+        self.bench.backend.fail_decode = _once()
+        self.bench.step()
+        self.bench.backend.fail_decode = lambda: False
+        assert self.bench.failed
+
+    @precondition(lambda self: self.bench.core.has_work)
+    @rule(nth=st.integers(1, 3))
+    def failing_transfer(self, nth: int) -> None:
+        self.bench.backend.fail_transfer = _once(nth)
+        self.bench.step()
+        self.bench.backend.fail_transfer = lambda: False
+
+    def _checked_step(self) -> None:
+        decoding = [s for s in self.arrived if s.phase is Phase.DECODE]
+        lengths = [s.length for s in decoding]
+        self.bench.step()
+        assert all(s.length == length + 1 for s, length in zip(decoding, lengths, strict=True)), (
+            "a running stream got no token in this step"
+        )
+        step = self.bench.backend.steps[-1]
+        assert sum(count for _, count in step) <= self.bench.batch_tokens
+
+    @invariant()
+    def admits_in_order(self) -> None:
+        live = [s for s in self.arrived if s.is_live]
+        phases = [s.phase is Phase.WAITING for s in live]
+        assert phases == sorted(phases), "a younger sequence was admitted before an older one"
+
+    @invariant()
+    def accounts_for_all_work(self) -> None:
+        """What is said to be cached really was: nothing is computed that no sequence owns up to."""
+        assert self.bench.backend.computed == self.bench.computed_by_sequences()
+
+    @invariant()
+    def counts_true(self) -> None:
+        stats = self.bench.core.stats
+        assert stats.waiting == sum(s.phase is Phase.WAITING for s in self.arrived)
+        assert stats.running == sum(s.phase in (Phase.PREFILL, Phase.DECODE) for s in self.arrived)
+        assert 0 <= stats.kv_tokens <= stats.kv_capacity_tokens
+
+    def teardown(self) -> None:
+        if hasattr(self, "bench"):
+            while self.bench.core.has_work:
+                self._checked_step()
+            self.bench.check_answers()
+            self.bench.check_nothing_leaked()
+
+
+def _once(nth: int = 1) -> Any:
+    """True at the ``nth`` call alone."""
+    calls = iter([*([False] * (nth - 1)), True])
+    return lambda: next(calls, False)
+
+
+TestCore = CoreMachine.TestCase
+TestCore.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+
+
+def test_the_fake_model_says_every_kind_of_thing() -> None:
+    """The machine above proves little unless its answers end in every way there is."""
+    model = HashModel(ByteVocabulary.size, ALPHABET)
+    seen = [answer_alone(model, Ask(prompt=(i, 3 * i), max_tokens=12, stop=("ab",))) for i in range(1, 200)]
+    assert {"stop", "length"} == {e.reason for e in seen}
+    assert any("é" in e.text for e in seen)
+    assert any("�" in e.text for e in seen)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 2])
+def test_the_tokens_of_pieces_add_up_also_when_a_token_makes_no_text(max_tokens: int) -> None:
+    bench = Bench()
+    for i in range(40):
+        bench.submit(Ask(prompt=(i, 5), max_tokens=max_tokens + 6, ignores_end=True))
+    bench.run()
+    bench.check_answers()

@@ -1,0 +1,173 @@
+"""A backend that computes a hash instead of a model, and refuses whatever llama.cpp would die of or compute wrongly.
+
+The logits of a row follow from every token that the row's slot really holds, so a wrong copy, cut or position
+shows as a wrong token. ``logits_after`` gives the same logits for a whole sequence at once, for the slow model
+that a test compares with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backend import Batch, DecodeFailed
+
+_MODULUS = (1 << 61) - 1
+_FACTOR = 0x0BF58476D1CE4E5B
+_PEAK = 12.0
+_SPREAD = 997
+
+
+class Misuse(AssertionError):
+    """Something was asked for that the real backend must never be asked for."""
+
+
+class HashModel:
+    """Logits as a function of a token sequence. ``alphabet`` holds the tokens that may be likeliest."""
+
+    def __init__(self, vocabulary_size: int, alphabet: Sequence[int]) -> None:
+        self.vocabulary_size = vocabulary_size
+        self._alphabet = tuple(alphabet)
+        self._ids = np.arange(vocabulary_size, dtype=np.int64)
+
+    @staticmethod
+    def state_after(tokens: Iterable[int], state: int = 1) -> int:
+        for token in tokens:
+            state = (state * _FACTOR + token + 1) % _MODULUS
+        return state
+
+    def logits(self, state: int) -> npt.NDArray[np.float32]:
+        """Shape (vocabulary_size,): one clear peak within the alphabet, and a spread of other values."""
+        mixed = (state ^ state >> 29) % 1_000_000_007
+        row = ((self._ids * 7919 + mixed) % _SPREAD).astype(np.float32) / np.float32(_SPREAD / 4)
+        row[self._alphabet[mixed % len(self._alphabet)]] = _PEAK
+        return row
+
+    def logits_after(self, tokens: Iterable[int]) -> npt.NDArray[np.float32]:
+        return self.logits(self.state_after(tokens))
+
+
+class FakeBackend:
+    """Implements ``engine.backend.Backend``. ``held`` lists the tokens of each slot."""
+
+    def __init__(
+        self,
+        model: HashModel,
+        *,
+        slots: int = 4,
+        slot_tokens: int = 128,
+        batch_tokens: int = 32,
+        shares_prefixes: bool = True,
+    ) -> None:
+        self.model = model
+        self.slots = slots
+        self.slot_tokens = slot_tokens
+        self.batch_tokens = batch_tokens
+        self.vocabulary_size = model.vocabulary_size
+        self.shares_prefixes = shares_prefixes
+        # Garbage at first, as in memory that was never written: nobody may rely on zeros.
+        self.batch = Batch(
+            token=np.full(batch_tokens, -7, dtype=np.int32),
+            position=np.full(batch_tokens, -7, dtype=np.int32),
+            slot=np.full(batch_tokens, -7, dtype=np.int32),
+            wants_logits=np.full(batch_tokens, 1, dtype=np.int8),
+        )
+        self.held: list[list[int]] = [[] for _ in range(slots)]
+        self._states: list[list[int]] = [[] for _ in range(slots)]
+        self.steps: list[list[tuple[int, int]]] = []
+        """For each computed step, how many tokens each slot in it got, in the order of the batch."""
+        self.copies = 0
+        self.fail_decode: Callable[[], bool] = lambda: False
+        self.fail_transfer: Callable[[], bool] = lambda: False
+
+    @property
+    def computed(self) -> int:
+        """Tokens computed since the beginning."""
+        return sum(count for step in self.steps for _, count in step)
+
+    def decode(self, count: int, outputs: int) -> npt.NDArray[np.float32]:
+        if not 0 < count <= self.batch_tokens:
+            raise Misuse(f"a batch of {count} tokens, of {self.batch_tokens} at most")
+        entries = list(
+            zip(
+                self.batch.token[:count].tolist(),
+                self.batch.position[:count].tolist(),
+                self.batch.slot[:count].tolist(),
+                self.batch.wants_logits[:count].tolist(),
+                strict=True,
+            )
+        )
+        self._check(entries, outputs)
+        if self.fail_decode():
+            raise DecodeFailed("as the test asked")
+        rows = []
+        step: list[tuple[int, int]] = []
+        for token, _, slot, wants in entries:
+            self._append(slot, token)
+            if step and step[-1][0] == slot:
+                step[-1] = (slot, step[-1][1] + 1)
+            else:
+                step.append((slot, 1))
+            if wants:
+                rows.append(self.model.logits(self._states[slot][-1]))
+        self.steps.append(step)
+        return np.array(rows, dtype=np.float32).reshape(outputs, self.vocabulary_size)
+
+    def _append(self, slot: int, token: int) -> None:
+        before = self._states[slot][-1] if self._states[slot] else 1
+        self.held[slot].append(token)
+        self._states[slot].append(self.model.state_after([token], before))
+
+    def _check(self, entries: list[tuple[int, int, int, int]], outputs: int) -> None:
+        ends = {slot: len(held) for slot, held in enumerate(self.held)}
+        runs: list[int] = []
+        for token, position, slot, _ in entries:
+            if not 0 <= slot < self.slots:
+                raise Misuse(f"slot {slot} is not one of {self.slots}")
+            if not 0 <= token < self.vocabulary_size:
+                raise Misuse(f"token {token} is outside the vocabulary")
+            if position != ends[slot]:
+                raise Misuse(f"slot {slot} holds {ends[slot]} tokens and is given position {position}")
+            if position >= self.slot_tokens:
+                raise Misuse(f"slot {slot} is full")
+            ends[slot] += 1
+            if not runs or runs[-1] != slot:
+                runs.append(slot)
+        if len(set(runs)) != len(runs):
+            raise Misuse(f"a slot is in the batch twice, as of two sequences: {runs}")
+        wanting = [slot for *_, slot, wants in entries if wants]
+        if len(wanting) != outputs:
+            raise Misuse(f"{outputs} rows of logits are expected, and the batch wants {len(wanting)}")
+        if len(set(wanting)) != len(wanting):
+            raise Misuse("a slot wants more than one row of logits")
+
+    def copy_slot(self, source: int, target: int) -> None:
+        self._check_transfer(source, target)
+        if source == target:
+            raise Misuse(f"slot {source} is copied onto itself")
+        self.held[target] = list(self.held[source])
+        self._states[target] = list(self._states[source])
+        self.copies += 1
+
+    def cut_slot(self, slot: int, length: int) -> None:
+        self._check_transfer(slot)
+        if not self.shares_prefixes:
+            raise Misuse("this memory cannot be cut")
+        if not 0 <= length <= len(self.held[slot]):
+            raise Misuse(f"slot {slot} holds {len(self.held[slot])} tokens and is cut to {length}")
+        del self.held[slot][length:]
+        del self._states[slot][length:]
+
+    def clear_slot(self, slot: int) -> None:
+        self._check_transfer(slot)
+        self.held[slot].clear()
+        self._states[slot].clear()
+
+    def _check_transfer(self, *slots: int) -> None:
+        for slot in slots:
+            if not 0 <= slot < self.slots:
+                raise Misuse(f"slot {slot} is not one of {self.slots}")
+        if self.fail_transfer():
+            raise DecodeFailed("as the test asked, in a transfer")
