@@ -34,7 +34,11 @@ def plan_memory(
     """
     budget = config.kv_budget_bytes or int(available * _SHARE_OF_AVAILABLE)
     budget_tokens = budget // max(1, kv_bytes_per_token)
-    context = config.context or min(DEFAULT_CONTEXT, context_trained)
+    # 0 is what a file claims that does not say.
+    least, most = LEAST_CONTEXT, DEFAULT_CONTEXT
+    if context_trained > 0:
+        least, most = min(least, context_trained), min(most, context_trained)
+    context = config.context or most
     if config.parallel is not None:
         parallel = config.parallel
         if config.context is None:
@@ -45,7 +49,7 @@ def plan_memory(
             context = min(context, budget_tokens)
         parallel = max(1, min(DEFAULT_PARALLEL, budget_tokens // max(1, context)))
     needed = context * parallel * kv_bytes_per_token
-    if needed > budget or context < min(LEAST_CONTEXT, context_trained):
+    if needed > budget or (config.context is None and context < least):
         raise InsufficientMemory(
             f"{parallel} requests of {context} tokens need {_mib(needed)} of KV cache, and the budget is "
             f"{_mib(budget)}; lower `context` or `parallel`, or raise `kv_budget`"
