@@ -8,6 +8,8 @@ from __future__ import annotations
 _SMOOTHING = 0.2
 _MINIMUM_LEARNT = 16
 """Prefill chunks shorter than this say little about the time of a token."""
+_LEAST_TOKEN_S = 1e-7
+"""A step can measure as shorter than its decodes alone; no token takes nothing, and nothing divides by it."""
 _MARGIN = 0.8
 """Share of the target that is planned for, since steps vary by some 10 % and attention grows with position."""
 
@@ -52,6 +54,6 @@ class StepBudget:
             spent_s = (
                 max(elapsed_s - self._expected_decode_s(decode_width), 0.0) if decode_width else elapsed_s
             )
-            token_s = spent_s / prefill_tokens
+            token_s = max(spent_s / prefill_tokens, _LEAST_TOKEN_S)
             known = token_s if self._prefill_token_s is None else self._prefill_token_s
             self._prefill_token_s = known + _SMOOTHING * (token_s - known)
