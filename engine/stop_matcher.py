@@ -22,10 +22,11 @@ class StopMatcher:
         if not self._stops or not text:
             return text
         seen = self._held + text
-        if cuts := [at for stop in self._stops if (at := seen.find(stop)) >= 0]:
+        if hits := [(at + len(stop), at) for stop in self._stops if (at := seen.find(stop)) >= 0]:
             self.is_matched = True
             self._held = ""
-            return seen[: min(cuts)]
+            # The one that is complete first, so that the answer does not hang on where tokens end.
+            return seen[: min(hits)[1]]
         held = self._longest_prefix_at_end(seen)
         self._held = seen[len(seen) - held :]
         return seen[: len(seen) - held]
