@@ -27,14 +27,29 @@ def _machine_available(meminfo: Path) -> int:
 
 
 def _cgroup_left(root: Path) -> int | None:
-    for limit_name, usage_name in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for limit_name, usage_name, stat_name, reclaimable in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
     ):
         try:
             limit = (root / limit_name).read_text().strip()
             if limit != "max":
-                return max(0, int(limit) - int((root / usage_name).read_text()))
+                used = int((root / usage_name).read_text()) - _stat(root / stat_name, reclaimable)
+                return max(0, int(limit) - used)
         except (OSError, ValueError):
             continue
     return None
+
+
+def _stat(path: Path, name: str) -> int:
+    """One figure of ``memory.stat``, in bytes. The page cache of files read once counts as use, and is given up."""
+    try:
+        figures = dict(line.split() for line in path.read_text().splitlines())
+        return int(figures.get(name, 0))
+    except (OSError, ValueError):
+        return 0

@@ -33,13 +33,17 @@ def choose_threads(requested: int | None, cgroup_root: Path = _CGROUP_ROOT) -> T
 def cpu_quota(cgroup_root: Path = _CGROUP_ROOT) -> float | None:
     """CPUs that the cgroup grants, as a fraction; None without a limit. Reads cgroup v2 and v1."""
     try:
-        quota, period = (cgroup_root / "cpu.max").read_text().split()[:2]
-    except (OSError, ValueError):
+        words = (cgroup_root / "cpu.max").read_text().split()
+    except OSError:
         try:
-            quota = (cgroup_root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (cgroup_root / "cpu/cpu.cfs_period_us").read_text().strip()
+            words = [
+                (cgroup_root / "cpu/cpu.cfs_quota_us").read_text(),
+                (cgroup_root / "cpu/cpu.cfs_period_us").read_text(),
+            ]
         except OSError:
             return None
-    if quota in ("max", "-1"):
+    try:
+        quota, period = (int(word) for word in words[:2])
+    except ValueError:  # "max", or nothing that we can read
         return None
-    return int(quota) / int(period)
+    return quota / period if quota > 0 and period > 0 else None
