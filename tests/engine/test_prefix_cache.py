@@ -1,0 +1,109 @@
+"""The record of what the slots hold, by itself: longest match, and which place a prompt is given."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given, settings
+
+from engine.backend import Tokens
+from engine.prefix_cache import MINIMUM_SHARED, PrefixCache
+
+
+def _tokens(*parts: range) -> Tokens:
+    return np.array([token for part in parts for token in part], dtype=np.int32)
+
+
+def _cache(*held: Tokens, slots: int = 4) -> PrefixCache:
+    """A cache of idle slots of which the first hold ``held``, the first of them used longest ago."""
+    cache = PrefixCache(slots, 256)
+    placements = [cache.place(tokens) for tokens in held]
+    for placement, tokens in zip(placements, held, strict=True):
+        cache.record(placement.slot, tokens, 0)
+        cache.release(placement.slot)
+    return cache
+
+
+_held = st.lists(st.lists(st.integers(0, 2), max_size=40), min_size=3, max_size=3)
+
+
+@settings(deadline=None)
+@given(held=_held, prompt=st.lists(st.integers(0, 2), min_size=1, max_size=60))
+def test_the_longest_match_is_found(held: list[list[int]], prompt: list[int]) -> None:
+    cache = PrefixCache(3, 64)
+    for slot, tokens in enumerate(held):
+        # What stood there before is longer, and forgotten: it must not count.
+        cache.record(slot, np.array((prompt * 64)[:64], dtype=np.int32), 0)
+        cache.forget(slot)
+        cache.record(slot, np.array(tokens, dtype=np.int32), 0)
+    slot, shared = cache.match(np.array(prompt, dtype=np.int32))
+
+    def common(tokens: list[int]) -> int:
+        return next(
+            (i for i, (a, b) in enumerate(zip(tokens, prompt, strict=False)) if a != b),
+            min(len(tokens), len(prompt)),
+        )
+
+    assert shared == max(map(common, held)) == common(held[slot])
+
+
+def test_a_prompt_that_goes_on_takes_the_same_place() -> None:
+    cache = _cache(_tokens(range(100)))
+    placement = cache.place(_tokens(range(150)))
+    assert (placement.shared, placement.source) == (100, None)
+
+
+def test_one_token_is_always_left_to_compute() -> None:
+    cache = _cache(_tokens(range(100)))
+    assert cache.place(_tokens(range(100))).shared == 99
+
+
+def test_a_branch_is_copied_and_leaves_the_other_its_cache() -> None:
+    cache = _cache(_tokens(range(30), range(100, 150)))
+    placement = cache.place(_tokens(range(30), range(200, 250)))
+    assert placement.shared == 30
+    assert placement.source is not None
+    assert placement.slot != placement.source
+    assert cache.match(_tokens(range(30), range(100, 150)))[1] == 80
+
+
+def test_a_branch_takes_the_place_of_the_other_when_it_is_the_only_one_free() -> None:
+    cache = _cache(_tokens(range(30), range(100, 150)), slots=1)
+    placement = cache.place(_tokens(range(30), range(200, 250)))
+    assert (placement.slot, placement.shared, placement.source) == (0, 30, None)
+
+
+def test_the_place_that_would_be_overwritten_is_not_copied_into_when_it_holds_the_head_itself() -> None:
+    head = range(50)
+    cache = _cache(_tokens(head, range(100, 180)), _tokens(head, range(200, 280)), slots=2)
+    placement = cache.place(_tokens(head, range(300, 380)))
+    assert placement.source is None
+    assert placement.shared == 50
+
+
+def test_the_longest_unused_place_is_taken_first() -> None:
+    cache = _cache(_tokens(range(100, 140)), _tokens(range(40)), slots=2)
+    assert cache.place(_tokens(range(200, 220))).slot == 0
+
+
+def test_a_busy_slot_is_copied_and_never_taken() -> None:
+    cache = PrefixCache(2, 256)
+    running = cache.place(_tokens(range(60)))
+    cache.record(running.slot, _tokens(range(60)), 0)
+    placement = cache.place(_tokens(range(80)))
+    assert placement.source == running.slot
+    assert placement.slot != running.slot
+    assert placement.shared == 60
+    assert cache.free == 0
+
+
+def test_a_short_prefix_is_not_worth_a_copy() -> None:
+    cache = _cache(_tokens(range(MINIMUM_SHARED - 1), range(100, 150)))
+    assert cache.place(_tokens(range(MINIMUM_SHARED - 1), range(200, 250))).shared == 0
+
+
+def test_what_is_forgotten_is_shared_with_nobody() -> None:
+    cache = _cache(_tokens(range(100)))
+    cache.forget(cache.match(_tokens(range(100)))[0])
+    assert cache.match(_tokens(range(100)))[1] == 0
+    assert cache.held_tokens == 0
