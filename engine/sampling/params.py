@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+COLDEST = 1e-5
+"""Below this, the likeliest token always wins, and dividing float32 logits by it gives infinities and NaN."""
+
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Sampling parameters of one request. The defaults are OpenAI's; ``0``, ``1`` or empty turn a filter off.
@@ -13,7 +16,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """
 
     temperature: float = 1.0
-    """0 is greedy."""
+    """0 is greedy, and so is what is too small to divide by."""
     top_k: int = 0
     """Keep the k likeliest tokens; 0 keeps all."""
     top_p: float = 1.0
@@ -35,4 +38,4 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     @property
     def is_greedy(self) -> bool:
-        return self.temperature == 0.0 or self.top_k == 1
+        return self.temperature < COLDEST or self.top_k == 1
