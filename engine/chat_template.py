@@ -21,6 +21,8 @@ from engine.prompt import ChatMessage
 
 # Two noncharacters of Unicode's private planes: no vocabulary and no honest text holds them.
 _OPEN, _CLOSE = "\U0010fffe", "\U0010ffff"
+# What Python raises out of the expressions of a template that does not expect these messages.
+_TEMPLATE_FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _MARKED = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 
 
@@ -64,7 +66,7 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"the model's chat template refuses these messages: {error}", param="messages"
             ) from error
-        except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        except _TEMPLATE_FAULTS as error:
             raise InvalidRequest(
                 f"the model's chat template fails on these messages: {type(error).__name__}: {error}",
                 param="messages",
@@ -72,7 +74,7 @@ class ChatTemplate:
         return self._split(text)
 
     def _mark(self, message: ChatMessage) -> dict[str, Any]:
-        fields = {"role": message.role, "content": self._mark_text(message.content)}
+        fields = {"role": self._mark_text(message.role), "content": self._mark_text(message.content)}
         if message.name is not None:
             fields["name"] = self._mark_text(message.name)
         return fields
@@ -105,6 +107,14 @@ def _strftime_now(pattern: str) -> str:
     return datetime.datetime.now().astimezone().strftime(pattern)
 
 
-def _to_json(value: object, indent: int | None = None) -> str:
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     # Templates are written for transformers' filter, which, unlike Jinja's own, escapes no HTML.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
