@@ -84,7 +84,9 @@ def error_classes(root: type[NibbleError] = NibbleError) -> dict[str, type[Nibbl
     """Every concrete error class by its kind, found by walking the tree below ``root``."""
     found: dict[str, type[NibbleError]] = {}
     for child in root.__subclasses__():
-        found[child.kind] = child
+        # One that names no kind of its own travels, and comes back, as its parent.
+        if "kind" in child.__dict__:
+            found[child.kind] = child
         found.update(error_classes(child))
     return found
 
