@@ -37,6 +37,8 @@ class Backend(Protocol):
     """Tokens that one slot holds."""
     batch_tokens: int
     """Tokens that one step computes at most."""
+    output_rows: int
+    """Tokens of one step that can have logits."""
     vocabulary_size: int
     shares_prefixes: bool
     """Whether a slot can be cut to its first tokens. Recurrent memory cannot: it holds one state, not tokens."""

@@ -68,3 +68,6 @@ class EngineStats(msgspec.Struct, array_like=True):
     prompt_tokens_total: int = 0
     cached_prompt_tokens_total: int = 0
     generation_tokens_total: int = 0
+    draft_tokens_total: int = 0
+    accepted_draft_tokens_total: int = 0
+    forced_tokens_total: int = 0

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from engine.backend import Backend, DecodeFailed, Tokens
+from engine.backend import Backend, DecodeFailed, Logits, Tokens
 from engine.config import EngineStats
 from engine.errors import ErrorRecord, InternalError
 from engine.events import Finish, FinishReason, Piece
 from engine.executor import Executor
 from engine.frames import Failure, StepReport
 from engine.prefix_cache import PrefixCache
-from engine.scheduler import Plan, Scheduler
+from engine.scheduler import Scheduler
 from engine.sequence import Sequence
 from engine.step_budget import StepBudget
 
@@ -38,6 +38,7 @@ class EngineCore:
             self._cache,
             budget or StepBudget(target_s=step_target_s, maximum=backend.batch_tokens),
             batch_tokens=backend.batch_tokens,
+            output_rows=backend.output_rows,
             clock=clock,
         )
         self._executor = Executor(backend)
@@ -72,37 +73,77 @@ class EngineCore:
         plan = self._scheduler.plan()
         started_s = self._clock()
         try:
-            advanced = self._executor.run(plan)
+            logits = self._executor.run(plan)
         except DecodeFailed as error:
-            return self._fail(plan, error)
+            return StepReport(pieces=[], failures=self._fail(plan.touched, error), stats=self.stats)
         self._scheduler.commit(plan, self._clock() - started_s)
         self._stats.steps_total += 1
-        pieces = [piece for sequence in advanced if (piece := self._tell(sequence)) is not None]
-        return StepReport(pieces=pieces, failures=[], stats=self._refresh_stats())
+        pieces: list[Piece] = []
+        failures: list[Failure] = []
+        row = 0
+        for sequence in plan.sampled:
+            rows = 1 + len(sequence.drafts)
+            # One that failed in this very step has taken the other choices of its request along.
+            if sequence.is_live:
+                try:
+                    piece = self._advance(sequence, logits[row : row + rows])
+                except DecodeFailed as error:
+                    failures += self._fail([sequence], error)
+                else:
+                    if piece is not None:
+                        pieces.append(piece)
+            row += rows
+        return StepReport(pieces=pieces, failures=failures, stats=self.stats)
 
-    def _tell(self, sequence: Sequence) -> Piece | None:
-        """What the newest token means to the client: text, an end, or nothing yet."""
-        token = int(sequence.tokens[sequence.length - 1])
-        self._count(sequence)
+    def _advance(self, sequence: Sequence, logits: Logits) -> Piece | None:
+        """Sample behind the newest token, and behind each draft for as long as the drafts come true.
+
+        ``logits`` has shape (1 + drafts, vocabulary). Drawing every token as if there were no drafts, and keeping
+        a draft only where it is what was drawn, leaves the distribution as it is.
+        """
+        drafts, accepted = sequence.drafts, 0
         text = ""
         reason: FinishReason | None = None
-        if token in self._end_tokens:
-            reason = "stop"
-            text = sequence.stop.flush()
-        else:
-            text = sequence.detokenizer.add(token)
-            if sequence.length > sequence.min_length:
-                text = sequence.stop.add(text)
-            if sequence.stop.is_matched:
-                reason = "stop"
-            elif sequence.length >= sequence.max_length:
-                reason = "length"
-                text += sequence.stop.flush()
+        for row in range(len(logits)):
+            token = sequence.sampler.sample(logits[row], may_end=sequence.may_end)
+            sequence.append(token)
+            self._count(sequence)
+            more, reason = self._read(sequence, token)
+            text += more
+            if reason is not None or row == len(drafts) or token != drafts[row]:
+                break
+            accepted += 1
+        if len(drafts):
+            self._settle_drafts(sequence, accepted)
         if reason is None and not text:
             return None
         untold, sequence.told = sequence.generated - sequence.told, sequence.generated
         finish = None if reason is None else self._finish(sequence, reason)
         return Piece(sequence.request, sequence.choice, text, untold, finish)
+
+    def _read(self, sequence: Sequence, token: int) -> tuple[str, FinishReason | None]:
+        """What ``token``, the newest of ``sequence``, means to the client: text, an end, both or nothing yet."""
+        if token in self._end_tokens:
+            return sequence.stop.flush(), "stop"
+        text = sequence.detokenizer.add(token)
+        if sequence.length > sequence.min_length:
+            text = sequence.stop.add(text)
+        if sequence.stop.is_matched:
+            return text, "stop"
+        if sequence.length >= sequence.max_length:
+            return text + sequence.stop.flush(), "length"
+        return text, None
+
+    def _settle_drafts(self, sequence: Sequence, accepted: int) -> None:
+        """Keep the drafts that came true in the cache, and take the others out of it."""
+        drafted = len(sequence.drafts)
+        self._stats.draft_tokens_total += drafted
+        self._stats.accepted_draft_tokens_total += accepted
+        sequence.drafted += drafted
+        sequence.accepted += accepted
+        self._scheduler.keep_drafts(sequence, accepted)
+        if accepted < drafted:
+            self._executor.cut(sequence)
 
     def _count(self, sequence: Sequence) -> None:
         self._stats.generation_tokens_total += 1
@@ -122,35 +163,30 @@ class EngineCore:
             prompt_tokens=sequence.prompt_length if counts_prompt else 0,
             cached_tokens=sequence.cached if counts_prompt else 0,
             completion_tokens=sequence.generated,
+            drafted_tokens=sequence.drafted,
+            accepted_tokens=sequence.accepted,
+            forced_tokens=sequence.forced,
             queue_s=sequence.prefill_started_s - sequence.arrived_s,
             prefill_s=sequence.decode_started_s - sequence.prefill_started_s,
             decode_s=now_s - sequence.decode_started_s,
         )
 
-    def _fail(self, plan: Plan, error: DecodeFailed) -> StepReport:
-        """A step that failed ends the requests in it, and forgets what their slots hold."""
-        # Those with a transfer too: the failure may have come before it was carried out.
-        sequences = {
-            *plan.decodes,
-            *(chunk.sequence for chunk in plan.chunks),
-            *(transfer.sequence for transfer in plan.transfers),
-        }
+    def _fail(self, sequences: Iterable[Sequence], error: DecodeFailed) -> list[Failure]:
+        """End the requests of ``sequences``, and forget what their slots hold: it may not be what is recorded."""
+        sequences = list(sequences)
         requests = {sequence.request for sequence in sequences}
         for sequence in sequences:
             self._cache.forget(sequence.slot)
         record = ErrorRecord.of(InternalError(f"the step that held this request failed: {error}"))
         for request in requests:
             self.cancel(request)
-        failures = [Failure(request, record) for request in sorted(requests)]
-        return StepReport(pieces=[], failures=failures, stats=self._refresh_stats())
+        return [Failure(request, record) for request in sorted(requests)]
 
-    def _refresh_stats(self) -> EngineStats:
+    @property
+    def stats(self) -> EngineStats:
+        """The newest figures; one object, changed by each step."""
         stats = self._stats
         stats.running = self._scheduler.running
         stats.waiting = self._scheduler.waiting
         stats.kv_tokens = self._cache.held_tokens
         return stats
-
-    @property
-    def stats(self) -> EngineStats:
-        return self._refresh_stats()

@@ -26,6 +26,12 @@ class Finish(msgspec.Struct, frozen=True, array_like=True):
     queue_s: float
     prefill_s: float
     decode_s: float
+    drafted_tokens: int = 0
+    """Tokens that were guessed ahead and checked."""
+    accepted_tokens: int = 0
+    """How many of those came true."""
+    forced_tokens: int = 0
+    """Tokens that a constraint left no choice about, appended without sampling."""
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag="accepted"):

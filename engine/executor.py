@@ -1,14 +1,12 @@
-"""Carries out a plan: transfers, one batch, one decode, one sampled token per sequence that has logits."""
+"""Carries out a plan: transfers, then one batch and one decode."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from engine.backend import Backend
+from engine.backend import Backend, Logits, Tokens
 from engine.scheduler import Plan
 from engine.sequence import Sequence
-
-_COUNTING = np.arange(1 << 16, dtype=np.int32)
 
 
 class Executor:
@@ -16,21 +14,22 @@ class Executor:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._batch = backend.batch
+        self._counting = np.arange(backend.slot_tokens, dtype=np.int32)
 
-    def run(self, plan: Plan) -> list[Sequence]:
-        """Compute ``plan`` and append one token to each sequence that got logits; return those sequences.
+    def run(self, plan: Plan) -> Logits:
+        """Compute ``plan``. Returns the logits behind each of ``plan.sampled``, drafts included, in that order.
 
-        Raises DecodeFailed, after which no sequence of the plan has a new token.
+        Shape (rows, vocabulary), writable, valid until the next run. Raises DecodeFailed.
         """
         for transfer in plan.transfers:
             self._transfer(transfer.slot, transfer.source, transfer.shared)
-        count, sampled = self._fill(plan)
-        if count == 0:
-            return []
-        logits = self._backend.decode(count, len(sampled))
-        for row, sequence in enumerate(sampled):
-            sequence.append(sequence.sampler.sample(logits[row], may_end=sequence.may_end))
-        return sampled
+        count, outputs = self._fill(plan)
+        return self._backend.decode(count, outputs)
+
+    def cut(self, sequence: Sequence) -> None:
+        """Take out of the cache what was computed past the tokens that ``sequence`` keeps."""
+        self._backend.cut_slot(sequence.slot, sequence.computed)
 
     def _transfer(self, slot: int, source: int | None, shared: int) -> None:
         backend = self._backend
@@ -41,27 +40,33 @@ class Executor:
             backend.copy_slot(source, slot)
         backend.cut_slot(slot, shared)
 
-    def _fill(self, plan: Plan) -> tuple[int, list[Sequence]]:
-        """Write the batch. Returns its length and the sequences that want logits, in the order of their rows."""
-        batch = self._backend.batch
-        token, position, slot, wants_logits = batch.token, batch.position, batch.slot, batch.wants_logits
-        sampled = list(plan.decodes)
-        at = 0
+    def _fill(self, plan: Plan) -> tuple[int, int]:
+        """Write the batch. Returns its length and how many of its entries want logits."""
+        at = outputs = 0
         for sequence in plan.decodes:
-            token[at] = sequence.tokens[sequence.computed]
-            position[at] = sequence.computed
-            slot[at] = sequence.slot
-            at += 1
-        wants_logits[:at] = 1
+            at = self._put(
+                at, sequence, sequence.tokens[sequence.computed : sequence.length], sequence.computed
+            )
+            self._batch.wants_logits[at - 1] = 1
+            outputs += 1
+            if len(sequence.drafts):
+                end = self._put(at, sequence, sequence.drafts, sequence.length)
+                self._batch.wants_logits[at:end] = 1
+                outputs += end - at
+                at = end
         for chunk in plan.chunks:
-            sequence, start, end = chunk.sequence, at, at + chunk.count
-            token[start:end] = sequence.tokens[chunk.start : chunk.start + chunk.count]
-            position[start:end] = _COUNTING[: chunk.count]
-            position[start:end] += chunk.start
-            slot[start:end] = sequence.slot
-            wants_logits[start:end] = 0
+            at = self._put(at, chunk.sequence, chunk.tokens, chunk.start)
             if chunk.is_last:
-                wants_logits[end - 1] = 1
-                sampled.append(sequence)
-            at = end
-        return at, sampled
+                self._batch.wants_logits[at - 1] = 1
+                outputs += 1
+        return at, outputs
+
+    def _put(self, at: int, sequence: Sequence, tokens: Tokens, start: int) -> int:
+        """Write ``tokens`` of ``sequence``, from position ``start`` on, at index ``at``; return the next index."""
+        batch, count = self._batch, len(tokens)
+        end = at + count
+        batch.token[at:end] = tokens
+        batch.position[at:end] = self._counting[start : start + count]
+        batch.slot[at:end] = sequence.slot
+        batch.wants_logits[at:end] = 0
+        return end

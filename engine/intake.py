@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.backend import Tokens
 from engine.detokenizer import Detokenizer
+from engine.drafter import NO_DRAFTS, Drafter
 from engine.errors import InvalidRequest
 from engine.prompt_reader import PromptReader, Vocabulary
 from engine.request import EngineRequest
@@ -15,7 +16,11 @@ from engine.stop_matcher import StopMatcher
 class Intake:
     """Turns each request into its sequences. Used by the worker's receiving thread alone."""
 
-    def __init__(self, vocabulary: Vocabulary, reader: PromptReader, *, context: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, reader: PromptReader, *, context: int, drafts: bool = True
+    ) -> None:
+        """``drafts`` is whether sequences guess ahead; a memory that cannot be cut cannot take a guess back."""
+        self._drafts = drafts
         self._vocabulary = vocabulary
         self._reader = reader
         self._context = context
@@ -27,11 +32,17 @@ class Intake:
         if request.max_tokens == 0:
             raise InvalidRequest("an answer of 0 tokens is not served", param="max_tokens")
         prompts = [self._reader.read(prompt, max_tokens=request.max_tokens) for prompt in request.prompts]
+        prediction = self._read_prediction(request)
         return [
-            self._sequence(number, request, prompt, p * request.n + j, is_first=j == 0)
+            self._sequence(number, request, prompt, p * request.n + j, prediction)
             for p, prompt in enumerate(prompts)
             for j in range(request.n)
         ]
+
+    def _read_prediction(self, request: EngineRequest) -> Tokens:
+        if request.prediction is None:
+            return NO_DRAFTS
+        return self._vocabulary.tokenize(request.prediction, add_special=False, parse_special=False)
 
     def _check_bias(self, request: EngineRequest) -> None:
         size = self._vocabulary.size
@@ -42,7 +53,7 @@ class Intake:
             )
 
     def _sequence(
-        self, number: int, request: EngineRequest, prompt: Tokens, choice: int, *, is_first: bool
+        self, number: int, request: EngineRequest, prompt: Tokens, choice: int, prediction: Tokens
     ) -> Sequence:
         max_tokens = self._context - len(prompt) if request.max_tokens is None else request.max_tokens
         return Sequence(
@@ -61,5 +72,6 @@ class Intake:
             ),
             detokenizer=Detokenizer(self._vocabulary.piece),
             stop=StopMatcher(request.stop),
-            is_first_choice=is_first,
+            drafter=Drafter(prediction) if self._drafts else None,
+            is_first_choice=choice % request.n == 0,
         )

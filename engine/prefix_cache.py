@@ -125,11 +125,6 @@ class PrefixCache:
         self._tokens[slot, start:end] = tokens
         self._lengths[slot] = end
 
-    def record_one(self, slot: int, token: int, position: int) -> None:
-        """``record`` for the one token of a decode."""
-        self._tokens[slot, position] = token
-        self._lengths[slot] = position + 1
-
     def release(self, slot: int) -> None:
         """The sequence of ``slot`` has ended; its tokens stay until the place is needed."""
         self._is_busy[slot] = False

@@ -20,5 +20,7 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool = False
     stop: tuple[str, ...] = ()
     sampling: SamplingParams = SamplingParams()
+    prediction: str | None = None
+    """What the client expects the answer to be: drafted where it holds, without any effect on the answer."""
     request_id: str = ""
     """For the log and for quarantine, never for routing."""

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from engine.backend import Tokens
+from engine.drafter import NO_DRAFTS
 from engine.prefix_cache import MINIMUM_SHARED, PrefixCache
 from engine.sequence import Phase, Sequence
 from engine.step_budget import StepBudget
@@ -35,6 +37,10 @@ class Chunk:
     count: int
 
     @property
+    def tokens(self) -> Tokens:
+        return self.sequence.tokens[self.start : self.start + self.count]
+
+    @property
     def is_last(self) -> bool:
         """Whether the prompt is complete with this chunk, so that its first token can be sampled."""
         return self.start + self.count == self.sequence.prompt_length
@@ -42,11 +48,25 @@ class Chunk:
 
 @dataclass(slots=True)
 class Plan:
-    """One step: transfers first, then one batch of decodes and chunks."""
+    """One step: transfers first, then one batch of decodes and chunks.
+
+    A decode computes every token of its sequence that is not computed yet, and its drafts.
+    """
 
     transfers: list[Transfer] = field(default_factory=list)
     decodes: list[Sequence] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
+
+    @property
+    def sampled(self) -> list[Sequence]:
+        """The sequences that get logits, in the order of the batch."""
+        return [*self.decodes, *(chunk.sequence for chunk in self.chunks if chunk.is_last)]
+
+    @property
+    def touched(self) -> set[Sequence]:
+        """Every sequence whose slot this step changes, or was to change."""
+        moved = (transfer.sequence for transfer in self.transfers)
+        return {*self.decodes, *(chunk.sequence for chunk in self.chunks), *moved}
 
     @property
     def prefill_tokens(self) -> int:
@@ -57,11 +77,18 @@ class Scheduler:
     """The queue and the running sequences. Owned by the worker's engine thread."""
 
     def __init__(
-        self, cache: PrefixCache, budget: StepBudget, *, batch_tokens: int, clock: Callable[[], float]
+        self,
+        cache: PrefixCache,
+        budget: StepBudget,
+        *,
+        batch_tokens: int,
+        output_rows: int,
+        clock: Callable[[], float],
     ) -> None:
         self._cache = cache
         self._budget = budget
         self._batch_tokens = batch_tokens
+        self._output_rows = output_rows
         self._clock = clock
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -100,6 +127,8 @@ class Scheduler:
         self._admit(plan)
         plan.decodes = [sequence for sequence in self._running if sequence.phase is Phase.DECODE]
         self._fill_chunks(plan)
+        if not plan.chunks:
+            self._draft(plan.decodes)
         return plan
 
     def _follow_leaders(self, plan: Plan) -> None:
@@ -161,22 +190,50 @@ class Scheduler:
             plan.chunks.append(Chunk(sequence, sequence.computed, count))
             room -= count
 
+    def _draft(self, decodes: list[Sequence]) -> None:
+        """Let sequences guess ahead where that is likely to pay. Not beside a prefill: it has the step's time."""
+        width = len(decodes)
+        room = min(self._output_rows, self._batch_tokens) - width
+        for sequence in decodes:
+            if sequence.drafter is None or room <= 0:
+                continue
+            sequence.drafts = sequence.drafter.draft(
+                sequence.tokens[: sequence.length],
+                sequence.prompt_length,
+                most=min(room, sequence.max_length - sequence.length - 1),
+                token_cost=self._budget.draft_cost(width),
+            )
+            room -= len(sequence.drafts)
+
     def commit(self, plan: Plan, elapsed_s: float) -> None:
         """Take in that ``plan`` was computed in ``elapsed_s`` seconds."""
         for sequence in plan.decodes:
-            position = sequence.computed
-            self._cache.record_one(sequence.slot, int(sequence.tokens[position]), position)
-            sequence.computed = position + 1
+            self._record(sequence, sequence.length)
         for chunk in plan.chunks:
-            sequence, end = chunk.sequence, chunk.start + chunk.count
-            self._cache.record(sequence.slot, sequence.tokens[chunk.start : end], chunk.start)
-            sequence.computed = end
+            sequence = chunk.sequence
+            self._record(sequence, chunk.start + chunk.count)
             if chunk.is_last:
                 sequence.phase = Phase.DECODE
                 sequence.decode_started_s = self._clock()
         self._budget.learn(
-            decode_width=len(plan.decodes), prefill_tokens=plan.prefill_tokens, elapsed_s=elapsed_s
+            decode_width=len(plan.decodes),
+            prefill_tokens=plan.prefill_tokens + sum(len(sequence.drafts) for sequence in plan.decodes),
+            elapsed_s=elapsed_s,
         )
+
+    def keep_drafts(self, sequence: Sequence, accepted: int) -> None:
+        """Take in that the first ``accepted`` drafts came true: they are tokens now, and computed already."""
+        if sequence.drafter is not None:
+            sequence.drafter.learn(len(sequence.drafts), accepted)
+        if accepted and sequence.is_live:
+            self._record(sequence, sequence.computed + accepted)
+        sequence.drafts = NO_DRAFTS
+
+    def _record(self, sequence: Sequence, end: int) -> None:
+        """The tokens of ``sequence`` up to ``end`` are in its slot now."""
+        start = sequence.computed
+        self._cache.record(sequence.slot, sequence.tokens[start:end], start)
+        sequence.computed = end
 
 
 def shared_prefix(one: Sequence, other: Sequence) -> int:

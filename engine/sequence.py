@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.backend import Tokens
 from engine.detokenizer import Detokenizer
+from engine.drafter import NO_DRAFTS, Drafter
 from engine.sampling.sampler import Sampler
 from engine.stop_matcher import StopMatcher
 
@@ -23,16 +24,21 @@ class Sequence:
     """One choice of one request, from the queue to its last token.
 
     ``tokens`` holds the prompt and, behind it, what was generated; the first ``computed`` of them are in the
-    KV cache of ``slot``. While decoding, exactly the newest token is not computed yet.
+    KV cache of ``slot``. While decoding, the newest token at least is not computed yet.
     """
 
     __slots__ = (
+        "accepted",
         "arrived_s",
         "cached",
         "choice",
         "computed",
         "decode_started_s",
         "detokenizer",
+        "drafted",
+        "drafter",
+        "drafts",
+        "forced",
         "ignores_end",
         "is_first_choice",
         "leader",
@@ -62,6 +68,7 @@ class Sequence:
         sampler: Sampler,
         detokenizer: Detokenizer,
         stop: StopMatcher,
+        drafter: Drafter | None = None,
         is_first_choice: bool = True,
         arrived_s: float = 0.0,
     ) -> None:
@@ -84,6 +91,10 @@ class Sequence:
         self.cached = 0
         self.told = 0
         """Generated tokens that a piece has told of."""
+        self.drafter = drafter
+        self.drafted = self.accepted = self.forced = 0
+        self.drafts = NO_DRAFTS
+        """Guesses of the tokens to come, for the step that is being computed."""
         self.leader: Sequence | None = None
         self.arrived_s = arrived_s
         self.prefill_started_s = 0.0

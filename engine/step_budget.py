@@ -10,6 +10,7 @@ _MINIMUM_LEARNT = 16
 """Prefill chunks shorter than this say little about the time of a token."""
 _LEAST_TOKEN_S = 1e-7
 """A step can measure as shorter than its decodes alone; no token takes nothing, and nothing divides by it."""
+_UNKNOWN_DRAFT_COST = 0.5
 _MARGIN = 0.8
 """Share of the target that is planned for, since steps vary by some 10 % and attention grows with position."""
 
@@ -38,6 +39,13 @@ class StepBudget:
         left_s = _MARGIN * self._target_s - self._expected_decode_s(decode_width)
         fitting = int(left_s / self._prefill_token_s)
         return max(self._minimum, min(fitting, self._steady))
+
+    def draft_cost(self, decode_width: int) -> float:
+        """What one more token in a step of ``decode_width`` costs, as a share of what decoding one costs there."""
+        decode_s = self._expected_decode_s(decode_width)
+        if self._prefill_token_s is None or decode_s == 0.0:
+            return _UNKNOWN_DRAFT_COST
+        return self._prefill_token_s / (decode_s / decode_width)
 
     def _expected_decode_s(self, width: int) -> float:
         if width in self._decode_s:

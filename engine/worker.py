@@ -59,7 +59,9 @@ class Worker:
             self._send(frames.LoadFailed(ErrorRecord.of(ModelLoadFailed(f"loading failed: {error}"))))
             sys.exit(1)
         threading.stack_size(_RECEIVING_STACK_BYTES)
-        intake = Intake(model.vocabulary, model.reader, context=model.facts.context)
+        intake = Intake(
+            model.vocabulary, model.reader, context=model.facts.context, drafts=model.backend.shares_prefixes
+        )
         threading.Thread(target=self._serve_frames, args=(intake, bodies), name="intake", daemon=True).start()
         self._send(frames.Ready(model.facts))
         self._run_engine(model)

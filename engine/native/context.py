@@ -16,6 +16,8 @@ from engine.backend import Batch, DecodeFailed
 from engine.errors import InsufficientMemory
 from engine.native.model import NativeModel
 
+_DRAFT_ROWS = 64
+"""Rows of logits beyond one per slot, for drafted tokens."""
 _FATAL = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}
 
 
@@ -29,7 +31,8 @@ class NativeContext:
         params.n_ctx = slots * slot_tokens
         params.n_seq_max = slots
         params.n_batch = params.n_ubatch = batch_tokens
-        params.n_outputs_max = slots
+        self.output_rows = slots + _DRAFT_ROWS
+        params.n_outputs_max = self.output_rows
         params.n_threads = params.n_threads_batch = threads
         # Partitioned: one buffer per sequence is some 20 % faster to decode than one that all share.
         params.kv_unified = False
@@ -73,7 +76,7 @@ class NativeContext:
     def decode(self, count: int, outputs: int) -> npt.NDArray[np.float32]:
         """Compute the first ``count`` tokens of the batch; see ``engine.backend.Backend.decode``."""
         batch = self.batch
-        if not 0 < count <= self.batch_tokens or not 0 <= outputs <= self.slots:
+        if not 0 < count <= self.batch_tokens or not 0 <= outputs <= self.output_rows:
             raise DecodeFailed(
                 f"a batch of {count} tokens with {outputs} outputs is past the context's limits"
             )

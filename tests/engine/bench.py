@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.core import EngineCore
 from engine.detokenizer import Detokenizer
+from engine.drafter import Drafter
 from engine.events import Finish
 from engine.frames import StepReport
 from engine.sampling.params import SamplingParams
@@ -36,6 +37,8 @@ class Ask:
     ignores_end: bool = False
     stop: tuple[str, ...] = ()
     sampling: SamplingParams = GREEDY
+    prediction: tuple[int, ...] | None = None
+    """What is drafted from besides the sequence itself; None drafts nothing."""
 
 
 @dataclass
@@ -143,6 +146,7 @@ class Bench:
                 sampler=_sampler(ask, choice, self._scratch),
                 detokenizer=Detokenizer(vocabulary.piece),
                 stop=StopMatcher(ask.stop),
+                drafter=self._drafter(ask),
                 is_first_choice=choice == 0,
             )
             for choice in range(ask.n)
@@ -151,6 +155,11 @@ class Bench:
         self.answers[number] = [Answer() for _ in sequences]
         self.core.add(sequences)
         return number
+
+    def _drafter(self, ask: Ask) -> Drafter | None:
+        if ask.prediction is None or not self.shares_prefixes:
+            return None
+        return Drafter(np.array(ask.prediction, dtype=np.int32))
 
     def cancel(self, number: int) -> None:
         self.cancelled.add(number)
@@ -198,7 +207,8 @@ class Bench:
 
     def computed_by_sequences(self) -> int:
         """Tokens that were computed for a sequence, by the sequences' own account."""
-        return sum(s.computed - s.cached for sequences in self.sequences.values() for s in sequences)
+        every = [s for sequences in self.sequences.values() for s in sequences]
+        return sum(s.computed - s.cached + s.drafted - s.accepted for s in every)
 
     def check_nothing_leaked(self) -> None:
         """With nothing to do, every slot takes a sequence at once."""
