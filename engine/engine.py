@@ -14,9 +14,17 @@ from typing import Self
 
 from engine import frames
 from engine.config import EngineConfig, EngineStats, ModelFacts
-from engine.errors import InternalError, ModelLoadFailed, ModelUnavailable, NibbleError, QueueFull, WorkerDied
+from engine.errors import (
+    InternalError,
+    InvalidRequest,
+    ModelLoadFailed,
+    ModelUnavailable,
+    NibbleError,
+    QueueFull,
+    WorkerDied,
+)
 from engine.event_stream import EventStream
-from engine.events import Event
+from engine.events import Event, Piece
 from engine.request import EngineRequest
 from engine.restart_policy import RestartPolicy
 from engine.worker_process import WorkerProcess
@@ -112,9 +120,9 @@ class Engine:
         choices = stream.choices_left
         number = self._next_number
         self._next_number += 1
+        self._expect_frames()
         self._streams[number] = stream
         self._choices += choices
-        self._expect_frames()
         try:
             self._submit(worker, frames.Submit(number, request))
             while events := await stream.read():
@@ -131,6 +139,8 @@ class Engine:
             worker.send(frame)
         except UnicodeEncodeError as error:
             raise InternalError("a lone surrogate reached the engine; the routes refuse them") from error
+        except (ValueError, OverflowError) as error:
+            raise InvalidRequest(f"the request is too large to be passed on: {error}") from error
 
     def _check_queue(self, choices: int) -> None:
         limit = self.facts.parallel + self.config.queue_limit
@@ -148,8 +158,7 @@ class Engine:
             case frames.StepReport():
                 self._latest = frame.stats
                 for piece in frame.pieces:
-                    if stream := self._streams.get(piece.request):
-                        stream.push(piece)
+                    self._push(piece)
                 for failure in frame.failures:
                     self._fail_stream(failure)
             case frames.Admitted(accepted=accepted):
@@ -157,6 +166,15 @@ class Engine:
                     stream.push(accepted)
             case frames.Refused(failure=failure):
                 self._fail_stream(failure)
+
+    def _push(self, piece: Piece) -> None:
+        stream = self._streams.get(piece.request)
+        if stream is None or stream.is_over:
+            return
+        stream.push(piece)
+        if stream.is_over and stream.choices_left and self._worker is not None:
+            # Its reader is too slow. It may not come back for long, and must not hold a place until then.
+            self._worker.send(frames.Cancel(piece.request))
 
     def _fail_stream(self, failure: frames.Failure) -> None:
         if stream := self._streams.get(failure.request):
@@ -205,16 +223,22 @@ class Engine:
 
     # -- stalls: a worker that owes an answer and says nothing --------------------------------------------------
 
+    @property
+    def _owes(self) -> bool:
+        """Whether the worker has something to say. A stream that only its reader keeps open is none of its debts."""
+        return any(not stream.is_over for stream in self._streams.values())
+
     def _expect_frames(self) -> None:
-        """Arm the timer, if none is; an idle engine has none, and so takes no CPU."""
+        """Arm the timer, if none is; an idle engine has none, and so takes no CPU. Called before a stream is added."""
+        loop = asyncio.get_running_loop()
+        if not self._owes:
+            self._heard_s = loop.time()  # it was silent because nothing was asked of it
         if self._stall_timer is None:
-            loop = asyncio.get_running_loop()
-            self._heard_s = loop.time()
             self._stall_timer = loop.call_later(self.config.stall_limit_s, self._check_stall)
 
     def _check_stall(self) -> None:
         self._stall_timer = None
-        if not self._streams or self._worker is None:
+        if not self._owes or self._worker is None:
             return
         loop = asyncio.get_running_loop()
         silent_s = loop.time() - self._heard_s
