@@ -82,6 +82,9 @@ class Worker:
                 order = orders.get()
                 if isinstance(order, int):
                     core.cancel(order)
+                    if not core.has_work:
+                        # No step will tell that the place is free.
+                        self._send(frames.StepReport([], [], core.stats))
                 else:
                     core.add(order)
             self._send(core.step())
