@@ -71,3 +71,12 @@ class EngineStats(msgspec.Struct, array_like=True):
     draft_tokens_total: int = 0
     accepted_draft_tokens_total: int = 0
     forced_tokens_total: int = 0
+
+    def after(self, earlier: EngineStats) -> EngineStats:
+        """These figures, with the totals of ``earlier``, which is over, added."""
+        totals = {
+            name: getattr(self, name) + getattr(earlier, name)
+            for name in self.__struct_fields__
+            if name.endswith("_total")
+        }
+        return msgspec.structs.replace(self, **totals)

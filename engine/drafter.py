@@ -48,7 +48,7 @@ class Drafter:
         """
         length = min(most, _LONGEST_DRAFT, self._paying_length(token_cost))
         if length > 0:
-            drafts = self._look_up(tokens, prompt_length)[:length]
+            drafts = self._look_up(tokens, prompt_length, length)
             if drafts.size:
                 return drafts
         self._trust += _RECOVERY * max(0.0, _RESTING_TRUST - self._trust)
@@ -61,16 +61,18 @@ class Drafter:
             int(math.log(token_cost) / math.log(min(self._trust, 0.99))) if token_cost > 0 else _LONGEST_DRAFT
         )
 
-    def _look_up(self, tokens: Tokens, prompt_length: int) -> Tokens:
+    def _look_up(self, tokens: Tokens, prompt_length: int, length: int) -> Tokens:
         if self._prediction.size:
             answer = tokens[prompt_length:]
             if not answer.size:
-                return self._prediction
+                return self._prediction[:length]
             # The client says what comes, so one token is enough to find the place again after a difference.
-            if (end := find_match(self._prediction, answer, least=1)) is not None:
-                return self._prediction[end:]
+            end = find_match(self._prediction, answer, least=1)
+            if end is not None and end < self._prediction.size:
+                return self._prediction[end : end + length]
         end = find_match(tokens[:-1], tokens, least=_LEAST_MATCH)
-        return NO_DRAFTS if end is None else tokens[end:]
+        # Where the text ends, its repetition goes on: three words that come again and again make long drafts.
+        return NO_DRAFTS if end is None else np.resize(tokens[end:], length)
 
     def learn(self, drafted: int, accepted: int) -> None:
         """Take in that the first ``accepted`` of ``drafted`` tokens came true."""

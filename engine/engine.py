@@ -92,17 +92,7 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """Newest figures; totals count over all workers of this engine."""
-        settled, latest = self._settled, self._latest
-        return EngineStats(
-            running=latest.running,
-            waiting=latest.waiting,
-            kv_tokens=latest.kv_tokens,
-            kv_capacity_tokens=latest.kv_capacity_tokens,
-            steps_total=settled.steps_total + latest.steps_total,
-            prompt_tokens_total=settled.prompt_tokens_total + latest.prompt_tokens_total,
-            cached_prompt_tokens_total=settled.cached_prompt_tokens_total + latest.cached_prompt_tokens_total,
-            generation_tokens_total=settled.generation_tokens_total + latest.generation_tokens_total,
-        )
+        return self._latest.after(self._settled)
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
         """Run ``request``; each item is what one engine step brought. Closing the generator cancels the request.
@@ -198,7 +188,6 @@ class Engine:
             cause = await self._worker.exited()
             self._worker = None
             self._settled, self._latest = self.stats, EngineStats()
-            self._settled.running = self._settled.waiting = 0
             _logger.error(
                 "the worker of %s %s; %d requests fail", self.config.model_id, cause, len(self._streams)
             )

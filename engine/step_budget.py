@@ -6,6 +6,7 @@ Learnt from measured steps: a step takes about ``decode_s(width) + tokens * pref
 from __future__ import annotations
 
 _SMOOTHING = 0.2
+_OUTLIER = 2.0
 _MINIMUM_LEARNT = 16
 """Prefill chunks shorter than this say little about the time of a token."""
 _LEAST_TOKEN_S = 1e-7
@@ -56,12 +57,17 @@ class StepBudget:
     def learn(self, *, decode_width: int, prefill_tokens: int, elapsed_s: float) -> None:
         """Take in the measured time of one step."""
         if prefill_tokens == 0:
-            known = self._decode_s.get(decode_width, elapsed_s)
-            self._decode_s[decode_width] = known + _SMOOTHING * (elapsed_s - known)
+            self._decode_s[decode_width] = _blend(self._decode_s.get(decode_width), elapsed_s)
         elif prefill_tokens >= _MINIMUM_LEARNT:
             spent_s = (
                 max(elapsed_s - self._expected_decode_s(decode_width), 0.0) if decode_width else elapsed_s
             )
             token_s = max(spent_s / prefill_tokens, _LEAST_TOKEN_S)
-            known = token_s if self._prefill_token_s is None else self._prefill_token_s
-            self._prefill_token_s = known + _SMOOTHING * (token_s - known)
+            self._prefill_token_s = _blend(self._prefill_token_s, token_s)
+
+
+def _blend(known: float | None, measured: float) -> float:
+    """A smoothed figure. One odd step (another process had the cores) moves it little, many move it all the way."""
+    if known is None:
+        return measured
+    return known + _SMOOTHING * (min(max(measured, known / _OUTLIER), known * _OUTLIER) - known)

@@ -35,6 +35,16 @@ def test_what_followed_the_newest_tokens_is_drafted() -> None:
     assert Drafter().draft(text, 5, most=2, token_cost=0.3).tolist() == [4, 5]
 
 
+def test_a_repetition_goes_on_beyond_the_end_of_the_text() -> None:
+    text = tokens(7, 8, 1, 2, 3, 1, 2, 3, 1, 2)
+    assert Drafter().draft(text, 2, most=7, token_cost=0.1).tolist() == [3, 1, 2, 3, 1, 2, 3]
+
+
+def test_behind_the_end_of_a_prediction_the_text_itself_is_looked_up() -> None:
+    drafter = Drafter(tokens(1, 2, 3))
+    assert drafter.draft(tokens(9, 1, 2, 3, 5, 1, 2, 3), 1, most=1, token_cost=0.1).tolist() == [5]
+
+
 def test_text_that_does_not_repeat_is_not_drafted() -> None:
     assert Drafter().draft(tokens(*range(50)), 40, most=8, token_cost=0.1).size == 0
 
