@@ -19,21 +19,23 @@ class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    """Tokens of the client's prediction that came true, and so were computed several at a time."""
+    rejected_prediction_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.completion_tokens + other.completion_tokens,
-        )
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """Seconds that a choice spent in each phase."""
+    """Seconds that a choice spent in each phase, and what made it faster than token by token."""
 
     queue_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    forced_tokens: int = 0
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):

@@ -18,7 +18,9 @@ class Envelope(msgspec.Struct, frozen=True):
     """Unix seconds."""
     model: str
     fingerprint: str
+    with_timings: bool = False
 
 
-def new_envelope(id_prefix: str, card: ModelCard) -> Envelope:
-    return Envelope(f"{id_prefix}{secrets.token_hex(12)}", int(time.time()), card.id, card.fingerprint)
+def new_envelope(id_prefix: str, card: ModelCard, *, with_timings: bool = False) -> Envelope:
+    answer_id = f"{id_prefix}{secrets.token_hex(12)}"
+    return Envelope(answer_id, int(time.time()), card.id, card.fingerprint, with_timings)

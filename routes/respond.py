@@ -120,7 +120,8 @@ class _Work(Generic[BodyT]):
                     registry.lease(request.model) as lease,
                     aclosing(self._observed(generate(lease.engine, request))) as steps,
                 ):
-                    await consume(steps, new_envelope(self.dialect.id_prefix, lease.card))
+                    prefix, with_timings = self.dialect.id_prefix, bool(self.body.timings)
+                    await consume(steps, new_envelope(prefix, lease.card, with_timings=with_timings))
             except TimeoutError:
                 if not timeout.expired():
                     raise

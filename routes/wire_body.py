@@ -37,3 +37,5 @@ class WireBody(WireObject):
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     stream: bool | None = None
+    timings: bool | None = None
+    """Not OpenAI's: whether each choice tells where its time went, and its tokens came from."""

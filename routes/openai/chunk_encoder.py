@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 
 import msgspec
 
-from generation.events import Event, Finished, FinishReason, TextDelta, Usage
+from generation.events import Event, Finished, TextDelta, Usage
 
 DONE = b"data: [DONE]\n\n"
 
@@ -44,7 +44,7 @@ class ChunkEncoder(ABC):
         """``obfuscation``, where it is set, must be the last field."""
 
     @abstractmethod
-    def finish_chunk(self, choice: int, reason: FinishReason) -> msgspec.Struct: ...
+    def finish_chunk(self, end: Finished) -> msgspec.Struct: ...
 
     @abstractmethod
     def usage_chunk(self, usage: Usage) -> msgspec.Struct: ...
@@ -63,7 +63,7 @@ class ChunkEncoder(ABC):
             elif isinstance(event, Finished):
                 if event.choice not in self._around:
                     self._begin(event.choice, parts)
-                parts.append(frame(self.finish_chunk(event.choice, event.reason)))
+                parts.append(frame(self.finish_chunk(event)))
                 self._usage += event.usage
         return b"".join(parts)
 

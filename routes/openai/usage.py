@@ -33,5 +33,8 @@ class WireUsage(msgspec.Struct, frozen=True):
             completion_tokens=usage.completion_tokens,
             total_tokens=usage.prompt_tokens + usage.completion_tokens,
             prompt_tokens_details=PromptTokensDetails(usage.cached_tokens),
-            completion_tokens_details=CompletionTokensDetails(),
+            completion_tokens_details=CompletionTokensDetails(
+                accepted_prediction_tokens=usage.accepted_prediction_tokens,
+                rejected_prediction_tokens=usage.rejected_prediction_tokens,
+            ),
         )

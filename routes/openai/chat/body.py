@@ -8,8 +8,9 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from routes.not_served import NotServed
-from routes.openai.chat.message import Message
+from routes.openai.chat.message import Message, TextPart, joined
 from routes.openai.sampling_fields import Count, SamplingFields
+from routes.wire_body import WireObject
 
 _MOST_METADATA = 16  # OpenAI's limit
 
@@ -26,6 +27,17 @@ Metadata = Annotated[
     BeforeValidator(_bound_metadata, json_schema_input_type=dict[str, str]),
     Field(max_length=16),
 ]
+
+
+class Prediction(WireObject):
+    """What the client expects the answer to be, such as a file of which it wants little changed."""
+
+    type: Literal["content"]
+    content: str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
+
+    def text(self) -> str:
+        return joined(self.content)
+
 
 _TOOLS = "tools are not there yet"
 
@@ -55,7 +67,7 @@ class ChatCompletionBody(SamplingFields):
     audio: Annotated[object, NotServed("models speak text only")] = None
     reasoning_effort: Annotated[object, NotServed("thinking cannot be steered yet")] = None
     verbosity: Annotated[object, NotServed("models have no such switch", ("medium",))] = None
-    prediction: Annotated[object, NotServed("predicted outputs are not there yet")] = None
+    prediction: Prediction | None = None
     web_search_options: Annotated[object, NotServed("a local model does not search the web")] = None
     moderation: Annotated[object, NotServed("there is no moderation model")] = None
     prompt_cache_retention: Annotated[

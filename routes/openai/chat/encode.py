@@ -6,10 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from generation.events import FinishReason, Usage
+from generation.events import Finished, FinishReason, Usage
 from routes.envelope import Envelope
 from routes.openai.chat.body import ChatCompletionBody
 from routes.openai.chunk_encoder import ChunkEncoder
+from routes.openai.timings import WireTimings, wire_timings
 from routes.openai.usage import WireUsage
 
 
@@ -24,6 +25,7 @@ class ChunkChoice(msgspec.Struct, frozen=True):
     delta: Delta
     logprobs: None = None
     finish_reason: FinishReason | None = None
+    timings: WireTimings | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatCompletionChunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +51,9 @@ class ChatEncoder(ChunkEncoder):
     def text_chunk(self, choice: int, text: str, obfuscation: str | msgspec.UnsetType) -> ChatCompletionChunk:
         return self._chunk(ChunkChoice(choice, Delta(content=text)), obfuscation=obfuscation)
 
-    def finish_chunk(self, choice: int, reason: FinishReason) -> ChatCompletionChunk:
-        return self._chunk(ChunkChoice(choice, Delta(), finish_reason=reason))
+    def finish_chunk(self, end: Finished) -> ChatCompletionChunk:
+        timings = wire_timings(end.timings, self._envelope)
+        return self._chunk(ChunkChoice(end.choice, Delta(), finish_reason=end.reason, timings=timings))
 
     def usage_chunk(self, usage: Usage) -> ChatCompletionChunk:
         return self._chunk(usage=WireUsage.of(usage))

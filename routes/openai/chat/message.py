@@ -54,7 +54,7 @@ class InstructionMessage(WireObject):
     name: str | None = None
 
     def text(self) -> str:
-        return _joined(self.content)
+        return joined(self.content)
 
 
 class UserMessage(WireObject):
@@ -63,7 +63,7 @@ class UserMessage(WireObject):
     name: str | None = None
 
     def text(self) -> str:
-        return _joined(self.content)
+        return joined(self.content)
 
 
 class AssistantMessage(WireObject):
@@ -78,7 +78,7 @@ class AssistantMessage(WireObject):
     function_call: Annotated[object, NotServed("tools are not there yet")] = None
 
     def text(self) -> str | None:
-        return None if self.content is None else _joined(self.content)
+        return None if self.content is None else joined(self.content)
 
 
 class ToolMessage(WireObject):
@@ -100,7 +100,7 @@ Message = Annotated[
 ]
 
 
-def _joined(content: str | Sequence[TextPart | RefusalPart | MediaPart]) -> str:
+def joined(content: str | Sequence[TextPart | RefusalPart | MediaPart]) -> str:
     if isinstance(content, str):
         return content
     return "\n".join(_text(part) for part in content)

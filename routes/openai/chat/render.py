@@ -9,6 +9,7 @@ import msgspec
 from generation.events import FinishReason
 from generation.fold import Generation
 from routes.envelope import Envelope
+from routes.openai.timings import WireTimings, wire_timings
 from routes.openai.usage import WireUsage
 
 
@@ -23,6 +24,7 @@ class ChatChoice(msgspec.Struct, frozen=True):
     message: AnswerMessage
     finish_reason: FinishReason
     logprobs: None = None
+    timings: WireTimings | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +45,12 @@ def render(generation: Generation, envelope: Envelope) -> bytes:
             model=envelope.model,
             system_fingerprint=envelope.fingerprint,
             choices=tuple(
-                ChatChoice(choice.index, AnswerMessage(choice.text), choice.reason)
+                ChatChoice(
+                    choice.index,
+                    AnswerMessage(choice.text),
+                    choice.reason,
+                    timings=wire_timings(choice.timings, envelope),
+                )
                 for choice in generation.choices
             ),
             usage=WireUsage.of(generation.usage),

@@ -6,10 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from generation.events import FinishReason, Usage
+from generation.events import Finished, FinishReason, Usage
 from routes.envelope import Envelope
 from routes.openai.chunk_encoder import ChunkEncoder
 from routes.openai.completions.body import CompletionBody
+from routes.openai.timings import WireTimings, wire_timings
 from routes.openai.usage import WireUsage
 
 
@@ -19,6 +20,7 @@ class ChunkChoice(msgspec.Struct, frozen=True):
     logprobs: None = None
     finish_reason: FinishReason | None = None
     """Null before the end, as OpenAI sends it, though its specification has no schema for chunks alone."""
+    timings: WireTimings | msgspec.UnsetType = msgspec.UNSET
 
 
 class CompletionChunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,8 +46,9 @@ class CompletionEncoder(ChunkEncoder):
     def text_chunk(self, choice: int, text: str, obfuscation: str | msgspec.UnsetType) -> CompletionChunk:
         return self._chunk(ChunkChoice(choice, text), obfuscation=obfuscation)
 
-    def finish_chunk(self, choice: int, reason: FinishReason) -> CompletionChunk:
-        return self._chunk(ChunkChoice(choice, "", finish_reason=reason))
+    def finish_chunk(self, end: Finished) -> CompletionChunk:
+        timings = wire_timings(end.timings, self._envelope)
+        return self._chunk(ChunkChoice(end.choice, "", finish_reason=end.reason, timings=timings))
 
     def usage_chunk(self, usage: Usage) -> CompletionChunk:
         return self._chunk(usage=WireUsage.of(usage))

@@ -9,6 +9,7 @@ import msgspec
 from generation.events import FinishReason
 from generation.fold import Generation
 from routes.envelope import Envelope
+from routes.openai.timings import WireTimings, wire_timings
 from routes.openai.usage import WireUsage
 
 
@@ -17,6 +18,7 @@ class CompletionChoice(msgspec.Struct, frozen=True):
     text: str
     finish_reason: FinishReason
     logprobs: None = None
+    timings: WireTimings | msgspec.UnsetType = msgspec.UNSET
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +39,10 @@ def render(generation: Generation, envelope: Envelope) -> bytes:
             model=envelope.model,
             system_fingerprint=envelope.fingerprint,
             choices=tuple(
-                CompletionChoice(choice.index, choice.text, choice.reason) for choice in generation.choices
+                CompletionChoice(
+                    choice.index, choice.text, choice.reason, timings=wire_timings(choice.timings, envelope)
+                )
+                for choice in generation.choices
             ),
             usage=WireUsage.of(generation.usage),
         )

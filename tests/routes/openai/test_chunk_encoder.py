@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from generation.events import Finished, Started, TextDelta, Usage
+from generation.events import Finished, Started, TextDelta, Timings, Usage
 from routes.envelope import Envelope
 from routes.openai.chat.encode import ChatEncoder
 from routes.openai.completions.encode import CompletionEncoder
@@ -59,3 +59,27 @@ def test_usage_is_the_sum_over_choices() -> None:
             "rejected_prediction_tokens": 0,
         },
     }
+
+
+@pytest.mark.parametrize("encoder_class", [ChatEncoder, CompletionEncoder])
+def test_timings_come_with_the_end_where_they_are_asked_for(
+    encoder_class: type[ChatEncoder | CompletionEncoder],
+) -> None:
+    end = Finished(0, "stop", Usage(), Timings(0.001, 0.02, 0.3, drafted_tokens=7, accepted_tokens=5))
+    for with_timings in (True, False):
+        envelope = Envelope("x", 0, "m", "fp", with_timings)
+        encoder = encoder_class(envelope, include_usage=False, include_obfuscation=False)
+        last = encoder.encode([end]).split(b"\n\n")[-2]
+        choice = json.loads(last.removeprefix(b"data: "))["choices"][0]
+        assert choice.get("timings") == (
+            {
+                "queue_ms": 1.0,
+                "prefill_ms": 20.0,
+                "decode_ms": 300.0,
+                "drafted_tokens": 7,
+                "accepted_tokens": 5,
+                "forced_tokens": 0,
+            }
+            if with_timings
+            else None
+        )

@@ -138,6 +138,7 @@ BOUNDS: list[tuple[str, list[object], list[object]]] = [
     ),
     ("ignore_eos", [True, False], [0, 1, "true"]),
     ("stream", [True, False], [0, 1, "true"]),
+    ("timings", [True, False], [0, 1, "true"]),
     ("user", ["", "x"], [1, ["x"]]),
     ("model", ["m"], ["", "x" * 513, 1]),
 ]  # fmt: skip

@@ -141,3 +141,17 @@ def test_fields_that_contradict_each_other(fields: dict[str, object], param: str
     with pytest.raises(InvalidRequest) as caught:
         parsed(**fields)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("content", ["a\nb", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]])
+def test_a_prediction_arrives_as_text(content: object) -> None:
+    assert parsed(prediction={"type": "content", "content": content}).prediction == "a\nb"
+
+
+@pytest.mark.parametrize(
+    "prediction", ["x", {"type": "content"}, {"type": "text", "content": "x"}, {"content": "x"}]
+)
+def test_a_prediction_of_another_shape_is_refused(prediction: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parsed(prediction=prediction)
+    assert (refused.value.param or "").startswith("prediction")
