@@ -73,5 +73,6 @@ class Intake:
             detokenizer=Detokenizer(self._vocabulary.piece),
             stop=StopMatcher(request.stop),
             drafter=Drafter(prediction) if self._drafts else None,
+            tenant=request.tenant,
             is_first_choice=choice % request.n == 0,
         )

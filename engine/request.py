@@ -22,5 +22,7 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
     sampling: SamplingParams = SamplingParams()
     prediction: str | None = None
     """What the client expects the answer to be: drafted where it holds, without any effect on the answer."""
+    tenant: str = ""
+    """Who asks, as far as the server tells people apart; tenants take turns in the queue."""
     request_id: str = ""
     """For the log and for quarantine, never for routing."""

@@ -7,7 +7,6 @@ and copies it, instead of computing it twice.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from engine.drafter import NO_DRAFTS
 from engine.prefix_cache import MINIMUM_SHARED, PrefixCache
 from engine.sequence import Phase, Sequence
 from engine.step_budget import StepBudget
+from engine.waiting_queue import WaitingQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Scheduler:
         self._batch_tokens = batch_tokens
         self._output_rows = output_rows
         self._clock = clock
-        self._waiting: deque[Sequence] = deque()
+        self._waiting = WaitingQueue()
         self._running: list[Sequence] = []
 
     @property
@@ -106,8 +106,8 @@ class Scheduler:
         return bool(self._waiting or self._running)
 
     def add(self, sequence: Sequence) -> None:
-        """Put a sequence at the end of the queue."""
-        self._waiting.append(sequence)
+        """Put a sequence at the end of its tenant's queue."""
+        self._waiting.add(sequence)
 
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out, in whatever phase it is; its slot is free for the next plan."""
@@ -154,7 +154,7 @@ class Scheduler:
 
     def _admit(self, plan: Plan) -> None:
         while self._waiting and self._cache.free:
-            sequence = self._waiting.popleft()
+            sequence = self._waiting.pop()
             placement = self._cache.place(sequence.prompt)
             sequence.slot = placement.slot
             sequence.computed = sequence.cached = placement.shared

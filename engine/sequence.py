@@ -52,6 +52,7 @@ class Sequence:
         "sampler",
         "slot",
         "stop",
+        "tenant",
         "tokens",
         "told",
     )
@@ -70,11 +71,13 @@ class Sequence:
         stop: StopMatcher,
         drafter: Drafter | None = None,
         is_first_choice: bool = True,
+        tenant: str = "",
         arrived_s: float = 0.0,
     ) -> None:
         self.request = request
         self.choice = choice
         self.is_first_choice = is_first_choice
+        self.tenant = tenant
         self.prompt_length = len(prompt)
         self.max_length = self.prompt_length + max_tokens
         self.min_length = self.prompt_length + min_tokens
