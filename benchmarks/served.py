@@ -15,6 +15,8 @@ import urllib.request
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from benchmarks.stream_client import StreamClient, StreamTimes
 from benchmarks.workload import Workload
 
@@ -24,9 +26,12 @@ _READY_PATIENCE_S = 120.0
 class ServedModel:
     """Starts ``nibble serve`` on a free port. Use as a context manager."""
 
-    def __init__(self, *, parallel: int, context: int, extra: tuple[str, ...] = ()) -> None:
+    def __init__(self, *arguments: str) -> None:
+        """``arguments`` are those of ``nibble serve``."""
         self._data_dir = tempfile.TemporaryDirectory(prefix="nibble-bench-")
-        self._arguments = ["--port", "0", "--parallel", str(parallel), "--context", str(context), *extra]
+        self._arguments = ("--port", "0", *arguments)
+        self.health_s = self.ready_s = 0.0
+        """Seconds from the start of the process to its first answer, and to a model that decodes."""
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
         self.model = ""
@@ -41,6 +46,7 @@ class ServedModel:
             self._data_dir.name,
             *self._arguments,
         ]
+        started_s = time.monotonic()
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -51,7 +57,10 @@ class ServedModel:
                 break
         # Whatever else it prints is read by nobody, so it must not be a pipe that fills.
         os.set_blocking(self._process.stdout.fileno(), False)
-        self._wait_until_ready()
+        self._wait_for("/health")
+        self.health_s = time.monotonic() - started_s
+        self._wait_for("/ready")
+        self.ready_s = time.monotonic() - started_s
         with urllib.request.urlopen(f"{self.url}/v1/models") as answer:
             self.model = json.load(answer)["data"][0]["id"]
         return self
@@ -64,28 +73,39 @@ class ServedModel:
             self._process.wait()
         self._data_dir.cleanup()
 
-    def _wait_until_ready(self) -> None:
+    def _wait_for(self, path: str) -> None:
         deadline_s = time.monotonic() + _READY_PATIENCE_S
         while time.monotonic() < deadline_s:
             try:
-                with urllib.request.urlopen(f"{self.url}/ready"):
+                with urllib.request.urlopen(f"{self.url}{path}"):
                     return
             except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.05)
-        raise RuntimeError(f"the server was not ready within {_READY_PATIENCE_S:.0f} s")
+                time.sleep(0.01)
+        raise RuntimeError(f"{path} did not answer within {_READY_PATIENCE_S:.0f} s")
 
     @property
     def api_cpu_s(self) -> float:
         """CPU seconds that the API process (not the worker) has used so far."""
-        import psutil
+        return _cpu_s(self._own)
 
+    @property
+    def cpu_s_of_all(self) -> float:
+        """CPU seconds of the API process and its workers."""
+        return sum(_cpu_s(process) for process in (self._own, *self._own.children(recursive=True)))
+
+    @property
+    def _own(self) -> psutil.Process:
         assert self._process is not None
-        times = psutil.Process(self._process.pid).cpu_times()
-        return float(times.user + times.system)
+        return psutil.Process(self._process.pid)
 
     def measure(self, workload: Workload, seed: int) -> list[StreamTimes]:
         """One round: every client sends its requests one after another, all clients at once."""
         return measure_url(self.url, self.model, workload, seed)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def measure_url(url: str, model: str, workload: Workload, seed: int) -> list[StreamTimes]:

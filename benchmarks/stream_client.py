@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 
@@ -16,6 +18,9 @@ class StreamTimes:
     asked_s: float
     pieces_s: tuple[float, ...]
     tokens: int
+    cached_tokens: int = 0
+    prompt_tokens: int = 0
+    text: str = ""
 
     @property
     def first_token_s(self) -> float:
@@ -37,18 +42,38 @@ class StreamClient:
         self._port = parts.port or 80
         self._model = model
 
-    async def complete(self, prompt: list[int] | str, *, answer_tokens: int) -> StreamTimes:
+    async def complete(self, prompt: Sequence[int] | str, *, answer_tokens: int) -> StreamTimes:
         """One greedy answer of exactly ``answer_tokens``. Raises RuntimeError if the server gives anything else."""
+        body = {"prompt": prompt, "max_tokens": answer_tokens, "ignore_eos": True}
+        return await self.post("/v1/completions", body)
+
+    async def chat(
+        self, messages: list[dict[str, str]], *, answer_tokens: int, **fields: object
+    ) -> StreamTimes:
+        """One greedy answer of at most ``answer_tokens``; ``fields`` go into the request as they are."""
+        return await self.post(
+            "/v1/chat/completions", {"messages": messages, "max_tokens": answer_tokens, **fields}
+        )
+
+    async def post(self, path: str, fields: Mapping[str, object]) -> StreamTimes:
+        """Stream any request. Raises RuntimeError if the stream does not end well."""
         body = {
             "model": self._model,
-            "prompt": prompt,
-            "max_tokens": answer_tokens,
             "temperature": 0,
-            "ignore_eos": True,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **fields,
         }
-        return await self._post("/v1/completions", json.dumps(body).encode())
+        return await self._post(path, json.dumps(body).encode())
+
+    async def get(self, path: str) -> bytes:
+        """The whole answer to a GET, head and body."""
+        reader, writer = await asyncio.open_connection(self._host, self._port)
+        try:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\nConnection: close\r\n\r\n".encode())
+            return await reader.read()
+        finally:
+            writer.close()
 
     async def _post(self, path: str, body: bytes) -> StreamTimes:
         head = (
@@ -58,17 +83,28 @@ class StreamClient:
         reader, writer = await asyncio.open_connection(self._host, self._port)
         asked_s = time.perf_counter()
         writer.write(head.encode() + body)
-        pieces: list[float] = []
-        tail = b""
+        received: list[tuple[float, bytes]] = []
         try:
+            # Nothing is parsed while it runs: a client that works competes with the server for the cores.
             while data := await reader.read(65536):
-                # Every piece of text is a chunk with a choice; the one with the usage has none.
-                if b'"text":"' in data:
-                    pieces.append(time.perf_counter())
-                tail = (tail + data)[-2000:]
+                received.append((time.perf_counter(), data))
         finally:
             writer.close()
-        if b"data: [DONE]" not in tail:
-            raise RuntimeError(f"the stream ended without [DONE]: {tail[-500:]!r}")
-        usage = tail[tail.index(b'"completion_tokens":') + len(b'"completion_tokens":') :]
-        return StreamTimes(asked_s, tuple(pieces), int(usage[: usage.index(b",")]))
+        return _read_stream(asked_s, received)
+
+
+def _read_stream(asked_s: float, received: list[tuple[float, bytes]]) -> StreamTimes:
+    whole = b"".join(data for _, data in received)
+    if b"data: [DONE]" not in whole:
+        raise RuntimeError(f"the stream ended without [DONE]: {whole[-500:]!r}")
+    pieces_s = tuple(at for at, data in received if b'"text":"' in data or b'"delta":{"content"' in data)
+    text = ""
+    usage: dict[str, Any] = {}
+    for line in whole.split(b"\n"):
+        if line.startswith(b"data: {"):
+            chunk = json.loads(line[len(b"data: ") :])
+            for choice in chunk["choices"]:
+                text += choice.get("text") or choice.get("delta", {}).get("content") or ""
+            usage = chunk.get("usage") or usage
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+    return StreamTimes(asked_s, pieces_s, usage["completion_tokens"], cached, usage["prompt_tokens"], text)

@@ -31,7 +31,7 @@ def measure_throughput(
     """One row per number of clients; the bare loop and the server take turns, ``rounds`` times."""
     with (
         BareLoop(model_path, width=parallel, slot_tokens=_CONTEXT) as bare,
-        ServedModel(parallel=parallel, context=_CONTEXT) as served,
+        ServedModel("--parallel", str(parallel), "--context", str(_CONTEXT)) as served,
     ):
         served.measure(Workload(1, 1, answer_tokens=8), seed=0)
         return [_measure_row(bare, served, count, rounds) for count in clients]
