@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
@@ -45,14 +46,7 @@ class BareLoop:
         """Tokens generated a second over the whole round, prefill included."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = [
-            workload.clients,
-            workload.requests_per_client,
-            workload.prompt_tokens,
-            workload.answer_tokens,
-            seed,
-        ]
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps([asdict(workload), seed]) + "\n")
         self._process.stdin.flush()
         elapsed_s = float(json.loads(self._process.stdout.readline()))
         return workload.tokens / elapsed_s
@@ -64,28 +58,50 @@ def _run(context: NativeContext, workload: Workload, seed: int) -> float:
     width = min(workload.clients, context.slots)
     started_s = time.perf_counter()
     for start in range(0, len(prompts), width):
-        _run_wave(context, prompts[start : start + width], workload.answer_tokens)
+        _run_wave(context, prompts[start : start + width], workload, computes_head=start == 0)
     return time.perf_counter() - started_s
 
 
-def _run_wave(context: NativeContext, prompts: list[list[int]], answer_tokens: int) -> None:
-    batch = context.batch
-    width, length = len(prompts), len(prompts[0])
+def _run_wave(
+    context: NativeContext, prompts: list[list[int]], workload: Workload, *, computes_head: bool
+) -> None:
+    width, length, head = len(prompts), workload.prompt_tokens, workload.head_tokens
     newest = np.empty(width, dtype=np.int32)
     for slot, prompt in enumerate(prompts):
-        context.clear_slot(slot)
-        batch.token[:length] = prompt
-        batch.position[:length] = np.arange(length)
-        batch.slot[:length] = slot
-        batch.wants_logits[:length] = 0
-        batch.wants_logits[length - 1] = 1
-        newest[slot] = context.decode(length, 1)[0].argmax()
-    for step in range(answer_tokens - 1):
+        start = 0
+        if head and (slot or not computes_head):
+            # The head stands in the first slot, under what followed it there.
+            if slot:
+                context.copy_slot(0, slot)
+            context.cut_slot(slot, head)
+            start = head
+        else:
+            context.clear_slot(slot)
+        newest[slot] = _prefill(context, slot, prompt, start)
+    batch = context.batch
+    for step in range(workload.answer_tokens - 1):
         batch.token[:width] = newest
         batch.position[:width] = length + step
         batch.slot[:width] = np.arange(width)
         batch.wants_logits[:width] = 1
         newest[:] = context.decode(width, width).argmax(axis=1)
+
+
+def _prefill(context: NativeContext, slot: int, prompt: list[int], start: int) -> int:
+    """Compute ``prompt`` from index ``start`` on, in the largest batches; return the first token of the answer."""
+    batch = context.batch
+    while True:
+        end = min(start + context.batch_tokens, len(prompt))
+        count, is_last = end - start, end == len(prompt)
+        batch.token[:count] = prompt[start:end]
+        batch.position[:count] = np.arange(start, end)
+        batch.slot[:count] = slot
+        batch.wants_logits[:count] = 0
+        batch.wants_logits[count - 1] = is_last
+        logits = context.decode(count, int(is_last))
+        if is_last:
+            return int(logits[0].argmax())
+        start = end
 
 
 def _main() -> None:
@@ -95,9 +111,8 @@ def _main() -> None:
         model, slots=width, slot_tokens=slot_tokens, batch_tokens=512, threads=choose_threads(None).count
     )
     for line in sys.stdin:
-        clients, requests, prompt_tokens, answer_tokens, seed = json.loads(line)
-        workload = Workload(clients, requests, prompt_tokens, answer_tokens)
-        print(json.dumps(_run(context, workload, seed)), flush=True)
+        fields, seed = json.loads(line)
+        print(json.dumps(_run(context, Workload(**fields), seed)), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import statistics
 from dataclasses import dataclass
 
 from benchmarks.bare_loop import BareLoop
+from benchmarks.result import Result
 from benchmarks.served import ServedModel, tokens_per_second
 from benchmarks.workload import Workload
 
-_CONTEXT = 2048
+_JUDGED_CLIENTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +27,33 @@ class ThroughputRow:
 
 
 def measure_throughput(
-    model_path: str, clients: list[int], *, rounds: int, parallel: int
+    bare: BareLoop, served: ServedModel, clients: list[int], *, rounds: int
 ) -> list[ThroughputRow]:
     """One row per number of clients; the bare loop and the server take turns, ``rounds`` times."""
-    with (
-        BareLoop(model_path, width=parallel, slot_tokens=_CONTEXT) as bare,
-        ServedModel("--parallel", str(parallel), "--context", str(_CONTEXT)) as served,
-    ):
-        served.measure(Workload(1, 1, answer_tokens=8), seed=0)
-        return [_measure_row(bare, served, count, rounds) for count in clients]
+    return [_measure_row(bare, served, count, rounds) for count in clients]
+
+
+def throughput_results(rows: list[ThroughputRow]) -> list[Result]:
+    """The rows against their goals; the API's cost per token is judged at 16 clients."""
+    results = [
+        Result(
+            f"unique prompts, {row.clients} {'client' if row.clients == 1 else 'clients'}",
+            f"{row.ratio:.2f} of the bare library",
+            "at least 0.95",
+            row.ratio >= 0.95,
+            f"{row.served:.0f} against {row.bare:.0f} tok/s, first token {row.first_token_s:.2f} s",
+        )
+        for row in rows
+    ]
+    for row in rows:
+        if row.clients == _JUDGED_CLIENTS:
+            cpu_us = row.api_cpu_us_per_token
+            results.append(
+                Result(
+                    "API process, 16 clients", f"{cpu_us:.0f} us of CPU a token", "under 60 us", cpu_us < 60
+                )
+            )
+    return results
 
 
 def _measure_row(bare: BareLoop, served: ServedModel, clients: int, rounds: int) -> ThroughputRow:

@@ -17,6 +17,8 @@ class Workload:
     requests_per_client: int
     prompt_tokens: int = 96
     answer_tokens: int = 64
+    head_tokens: int = 0
+    """How many of ``prompt_tokens``, from the start, are the same in every request of a round."""
 
     @property
     def tokens(self) -> int:
@@ -24,12 +26,11 @@ class Workload:
         return self.clients * self.requests_per_client * self.answer_tokens
 
     def prompts(self, seed: int) -> list[list[list[int]]]:
-        """Random token ids, unique per request: [client][request][token]. No two rounds share a prefix."""
+        """Random token ids: [client][request][token]; no two rounds share a prefix, requests at most the head."""
         random_ids = random.Random(seed)
 
-        def prompt() -> list[int]:
-            return [
-                random_ids.randrange(_FIRST_PLAIN_TOKEN, _LAST_PLAIN_TOKEN) for _ in range(self.prompt_tokens)
-            ]
+        def some(count: int) -> list[int]:
+            return [random_ids.randrange(_FIRST_PLAIN_TOKEN, _LAST_PLAIN_TOKEN) for _ in range(count)]
 
-        return [[prompt() for _ in range(self.requests_per_client)] for _ in range(self.clients)]
+        head, rest = some(self.head_tokens), self.prompt_tokens - self.head_tokens
+        return [[head + some(rest) for _ in range(self.requests_per_client)] for _ in range(self.clients)]

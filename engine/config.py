@@ -25,6 +25,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Memory for the KV cache; None is a share of what the machine or its cgroup has left."""
     step_target_s: float = 0.25
     """The longest gap that prefill may put between two tokens of a running stream."""
+    speculation: bool = True
+    """Whether sequences guess ahead (see ``engine.drafter``)."""
     queue_limit: int = 1024
     """Choices that may wait; one more is refused."""
     stall_limit_s: float = 60.0

@@ -97,6 +97,7 @@ def serve(
     gpu_layers: Annotated[int | None, _option("gpu_layers")] = None,
     kv_budget: Annotated[str | None, _option("kv_budget")] = None,
     step_target_ms: Annotated[float | None, _option("step_target_ms")] = None,
+    speculation: Annotated[bool | None, _option("speculation", "--speculation/--no-speculation")] = None,
     queue_limit: Annotated[int | None, _option("queue_limit")] = None,
     stall_limit_s: Annotated[float | None, _option("stall_limit_s")] = None,
     strict: Annotated[bool | None, _option("strict", "--strict/--no-strict")] = None,

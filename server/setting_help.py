@@ -20,6 +20,7 @@ SETTING_HELP: Final[dict[str, str]] = {
     "gpu_layers": "Layers that the GPU computes [default: all, where the build has a GPU backend].",
     "kv_budget": "Memory for one model's KV cache, such as 2GiB [default: a share of what is left].",
     "step_target_ms": "Longest gap that a new prompt may put between two tokens of a running stream.",
+    "speculation": "Guess ahead where text repeats itself; the answers are the same, and come sooner.",
     "queue_limit": "Requests that may wait for one model; one more is refused.",
     "stall_limit_s": "Seconds of silence after which a busy worker is taken for hung, and replaced.",
     "strict": "Refuse requests with unknown fields, instead of a warning.",

@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     gpu_layers: int | None = Field(None, ge=0)
     kv_budget: ByteSize | None = Field(None, ge=1)
     step_target_ms: float = Field(250.0, gt=0, le=60_000)
+    speculation: bool = True
     queue_limit: int = Field(1024, ge=1)
     stall_limit_s: float = Field(60.0, ge=1)
 
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
             gpu_layers=self.gpu_layers,
             kv_budget_bytes=self.kv_budget,
             step_target_s=self.step_target_ms / 1000,
+            speculation=self.speculation,
             queue_limit=self.queue_limit,
             stall_limit_s=self.stall_limit_s,
         )
