@@ -60,7 +60,10 @@ class Worker:
             sys.exit(1)
         threading.stack_size(_RECEIVING_STACK_BYTES)
         intake = Intake(
-            model.vocabulary, model.reader, context=model.facts.context, drafts=model.backend.shares_prefixes
+            model.vocabulary,
+            model.reader,
+            context=model.facts.context,
+            drafts=model.backend.shares_prefixes and configure.config.speculation,
         )
         threading.Thread(target=self._serve_frames, args=(intake, bodies), name="intake", daemon=True).start()
         self._send(frames.Ready(model.facts))
