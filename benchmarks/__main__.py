@@ -114,7 +114,7 @@ def _workloads(
     return {
         "startup": lambda: [measure_startup(rounds=rounds)],
         "throughput": throughput,
-        "first-token": lambda: [measure_first_token(bench.served, rounds=rounds)],
+        "first-token": lambda: [measure_first_token(bench.bare, bench.served, rounds=rounds)],
         "gap": lambda: [measure_gap(bench.served, rounds=rounds)],
         "shared-head": lambda: [measure_shared_head(bench.bare, bench.served, rounds=rounds)],
         "chat": lambda: [measure_chat_turns(bench.served)],
