@@ -1,7 +1,9 @@
 """The filters that narrow a distribution: which tokens may be drawn at all.
 
-Each takes logits of shape (v,) and returns the kept ids, shape (k,), k >= 1. None sorts the whole vocabulary:
-a cheap threshold first leaves some hundred candidates, and it is chosen so that the result is exact.
+Each takes the candidates and its parameter, and keeps at least one of them. The formulas are llama.cpp's
+(src/llama-sampler.cpp); none sorts the whole vocabulary: a threshold, chosen so that the result is exact, first
+leaves some hundred candidates. Where a parameter asks for at least ``min_keep`` tokens, that many are left if
+there are that many.
 """
 
 from __future__ import annotations
@@ -9,48 +11,98 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-Logits = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.intp]
+from engine.sampling.candidates import Candidates, fewest_reaching, largest
+
+_SMALL = 1024
+_TINY = 1e-45
+"""The least float32 above zero."""
+_RADII = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 3e38)
+"""Distances from the entropy, in nats; the last is that of every token that is not banned."""
 
 
-def top_k(logits: Logits, peak: float, k: int) -> Ids:
-    """The ``k`` likeliest tokens (all of them if there are fewer), in no order. ``peak`` is the largest logit."""
-    if k >= logits.size:
-        return np.arange(logits.size)
-    depth = 8.0
-    while True:
-        candidates = np.flatnonzero(logits >= peak - depth)
-        if candidates.size >= k:
+def top_n_sigma(candidates: Candidates, sigmas: float) -> None:
+    """Keep logits at most ``sigmas`` standard deviations of all logits under the largest (arXiv 2411.07641)."""
+    logits = candidates.logits
+    # Banned tokens are no part of the statistics.
+    finite = logits if logits.min() > -np.inf else logits[logits > -np.inf]
+    out = candidates.scratch.other[: finite.size]
+    deviation = np.subtract(finite, finite.mean(), out=out)
+    sigma = math.sqrt(float(np.multiply(deviation, deviation, out=out).mean()))
+    candidates.keep(np.flatnonzero(logits >= np.float32(candidates.peak - sigmas * sigma)))
+
+
+def top_k(candidates: Candidates, count: int) -> None:
+    """Keep the ``count`` likeliest."""
+    if count < candidates.size:
+        candidates.keep(largest(candidates.logits, count))
+
+
+def typical_p(candidates: Candidates, p: float, min_keep: int) -> None:
+    """Keep the tokens whose surprise is nearest to the entropy until they hold more than ``p`` (arXiv 2202.00666)."""
+    weights, total = candidates.weights, candidates.total
+    center = np.float32(candidates.peak + candidates.mean_depth)
+    out = candidates.scratch.other if candidates.ids is None else np.empty_like(candidates.logits)
+    strangeness = np.abs(np.subtract(candidates.logits, center, out=out), out=out)
+    goal = math.nextafter(p * total, math.inf)
+    for radius in _RADII:
+        near = np.flatnonzero(strangeness <= radius)
+        held = weights[near]
+        if near.size >= min_keep and float(held.sum(dtype=np.float64)) >= goal:
             break
-        if depth > 1e6:  # the rest is -inf: banned tokens
-            return candidates
-        depth *= 2.0
-    if candidates.size == k:
-        return candidates
-    keep = np.argpartition(logits[candidates], candidates.size - k)[-k:]
-    return candidates[keep]
+    else:  # rounding: all together hold a little less
+        near = np.flatnonzero(weights > 0.0)
+        held = weights[near]
+    closeness = np.negative(strangeness[near])
+    kept = fewest_reaching(closeness, held, goal)
+    if kept.size < min_keep:
+        kept = largest(closeness, min_keep)
+    candidates.keep(near[kept], has_peak=False)
 
 
-def top_p(logits: Logits, peak: float, p: float, scratch: Logits) -> Ids:
-    """The fewest tokens whose probabilities add up to at least ``p``, likeliest first (nucleus sampling).
+def top_p(candidates: Candidates, p: float, min_keep: int) -> None:
+    """Keep the fewest tokens whose probabilities add up to at least ``p`` (nucleus sampling, arXiv 1904.09751)."""
+    weights, total = candidates.weights, candidates.total
+    if candidates.size <= _SMALL:
+        kept = fewest_reaching(weights, weights, p * total)
+    else:
+        # Few tokens can be likelier than 2^-10, or 2^-14; and those below the last bound hold less than 1 - p.
+        near, held = np.empty(0, dtype=np.intp), weights[:0]
+        for share in (2.0**-10, 2.0**-14, (1.0 - p) / candidates.size):
+            near = np.flatnonzero(weights >= np.float32(max(share * total, _TINY)))
+            held = weights[near]
+            if near.size and float(held.sum(dtype=np.float64)) >= p * total:
+                break
+        kept = near[fewest_reaching(held, held, p * total)]
+    candidates.keep(kept if kept.size >= min_keep else largest(candidates.logits, min_keep))
 
-    ``scratch`` is overwritten; its shape is that of ``logits``.
+
+def min_p(candidates: Candidates, share: float, min_keep: int) -> None:
+    """Keep the tokens at least ``share`` times as likely as the likeliest (arXiv 2407.01082)."""
+    kept = np.flatnonzero(candidates.logits >= np.float32(candidates.peak + math.log(share)))
+    candidates.keep(kept if kept.size >= min_keep else largest(candidates.logits, min_keep))
+
+
+def xtc(candidates: Candidates, threshold: float, min_keep: int) -> None:
+    """Exclude top choices: of the tokens at least as likely as ``threshold``, keep only the least likely.
+
+    The caller decides when: at each token with the request's ``xtc_probability``.
     """
-    weights = np.subtract(logits, np.float32(peak), out=scratch)
-    np.exp(weights, out=weights)
-    total = float(weights.sum(dtype=np.float64))
-    # Tokens below this weight together hold less than 1 - p, so the nucleus lies within the others.
-    floor = (1.0 - p) * total / weights.size
-    candidates = np.flatnonzero(weights >= min(floor, 1.0))
-    kept = weights[candidates]
-    order = np.argsort(-kept, kind="stable")
-    reached = np.cumsum(kept[order], dtype=np.float64)
-    count = int(np.searchsorted(reached, p * total)) + 1
-    return candidates[order[:count]]
+    bound = max(threshold * candidates.total, _TINY)
+    above = np.flatnonzero(candidates.weights >= np.float32(bound))
+    if above.size > 1 and candidates.possible - above.size + 1 >= min_keep:
+        candidates.strike(np.delete(above, candidates.logits[above].argmin()))
 
 
-def min_p(logits: Logits, peak: float, share: float) -> npt.NDArray[np.bool_]:
-    """A mask of the tokens at least ``share`` times as likely as the likeliest."""
-    return logits >= np.float32(peak + math.log(share))
+def dynamic_temperature(candidates: Candidates, middle: float, spread: float, exponent: float) -> float:
+    """A temperature within ``spread`` of ``middle``, the higher the more even the distribution (arXiv 2309.02772).
+
+    How even: the entropy as a share of the most that so many candidates could have. Tokens that were banned or
+    struck out are no candidates here; llama.cpp counts them where they are still in its array.
+    """
+    possible = candidates.possible
+    if possible <= 1:
+        return middle
+    evenness = min(1.0, candidates.entropy / math.log(possible))
+    lowest, highest = max(0.0, middle - spread), middle + spread
+    return lowest + (highest - lowest) * math.pow(evenness, exponent)

@@ -1,6 +1,6 @@
 """Choosing one sequence's next token. Owned by the worker's engine thread.
 
-The order is llama.cpp's: bias and penalties, top-k, top-p, min-p, temperature, draw.
+The order is llama.cpp's: bias, penalties, DRY; bans, which nothing may undo; the filters; temperature; draw.
 """
 
 from __future__ import annotations
@@ -8,27 +8,30 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from engine.sampling import filters
-from engine.sampling.params import SamplingParams
+from engine.sampling.bad_words import BadWords
+from engine.sampling.candidates import Candidates, Logits
+from engine.sampling.chain import build_chain
+from engine.sampling.dry import Dry
+from engine.sampling.filters import dynamic_temperature
+from engine.sampling.mirostat import Mirostat
+from engine.sampling.params import COLDEST, SamplingParams
 from engine.sampling.penalties import Penalties
+from engine.sampling.scratch import Scratch
+from engine.sampling.terms import BAN, Terms
 
-_BLOCK = 256
+__all__ = ["Sampler", "Scratch"]
+
 _SEED_BITS = 2**64
-
-
-class Scratch:
-    """Memory for a distribution over the whole vocabulary, shared by every sampler of an engine thread."""
-
-    def __init__(self, vocabulary_size: int) -> None:
-        padded = -(-vocabulary_size // _BLOCK) * _BLOCK
-        self._padded = np.zeros(padded, dtype=np.float32)
-        self.weights = self._padded[:vocabulary_size]
-        """Shape (v,). What lies behind it, up to a whole block, stays zero."""
-        self.blocks = self._padded.reshape(-1, _BLOCK)
+_NO_TERMS = Terms()
 
 
 class Sampler:
-    """Draws the tokens of one sequence: the same seed, logits and history give the same tokens."""
+    """Draws the tokens of one sequence: the same seed, logits and history give the same tokens.
+
+    Drawing advances the random numbers (and mirostat), and what is drawn is accepted at once. So who checks
+    drafted tokens calls ``sample`` for one position after another and stops behind the first token that differs
+    from its draft: every token drawn is then one that is kept, and there is nothing to take back.
+    """
 
     def __init__(
         self,
@@ -38,77 +41,103 @@ class Sampler:
         choice: int,
         end_tokens: npt.NDArray[np.int32],
         scratch: Scratch,
+        terms: Terms = _NO_TERMS,
     ) -> None:
         self._params = params
         self._scratch = scratch
         self._end_tokens = end_tokens
+        biases = {token: bias for token, bias in params.logit_bias.items() if bias > BAN}
+        self._bias_ids = np.fromiter(biases.keys(), dtype=np.intp, count=len(biases))
+        self._bias = np.fromiter(biases.values(), dtype=np.float32, count=len(biases))
         self._penalties = Penalties(params, prompt) if Penalties.are_needed(params) else None
-        self._bias_ids = np.fromiter(params.logit_bias.keys(), dtype=np.intp, count=len(params.logit_bias))
-        self._bias = np.fromiter(params.logit_bias.values(), dtype=np.float32, count=len(params.logit_bias))
-        # OpenAI documents -100 as a ban, and a ban must hold against any logit.
-        self._bias[self._bias <= -100.0] = -np.inf
-        self._random = None if params.is_greedy else np.random.default_rng(_seed_of(params.seed, choice))
-        self._is_filtered = params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0
+        self._dry = Dry(params, prompt, terms.breakers) if Dry.is_needed(params) else None
+        banned = params.logit_bias.keys() - biases.keys()
+        banned |= {sequence[0] for sequence in terms.bad_sequences if len(sequence) == 1}
+        self._banned = np.array(sorted(banned), dtype=np.intp)
+        longer = [sequence for sequence in terms.bad_sequences if len(sequence) > 1]
+        self._bad_words = BadWords(longer) if longer else None
+        allowed = params.allowed_token_ids
+        self._allowed = np.unique(np.array(allowed, dtype=np.intp)) if allowed else None
+        self._is_greedy = params.is_greedy
+        # A generator takes longer to make than a greedy answer needs it.
+        self._random = (
+            _no_chance if self._is_greedy else np.random.default_rng(_seed_of(params.seed, choice)).random
+        )
+        self._mirostat = (
+            Mirostat(params.mirostat, params.mirostat_tau, params.mirostat_eta, scratch.weights.size)
+            if params.mirostat and not params.is_cold
+            else None
+        )
+        self._chain = [] if self._is_greedy or params.mirostat else build_chain(params, self._random)
 
-    def sample(self, logits: npt.NDArray[np.float32], *, may_end: bool) -> int:
-        """The next token from ``logits``, shape (v,), which are changed in place.
+    def sample(self, logits: Logits, *, may_end: bool) -> int:
+        """The next token from ``logits``, shape (v,), which are changed in place; it is accepted, too.
 
-        ``may_end`` False bans every token that ends generation.
+        ``may_end`` False bans every token that ends generation. Where everything is banned, the text can only
+        end: then it is the first such token all the same.
         """
+        self._edit(logits, may_end=may_end)
+        token = self._draw(logits)
+        self.accept(token)
+        return token
+
+    def accept(self, token: int) -> None:
+        """Take ``token`` into the history that penalties look at. Only for tokens that were not drawn here."""
+        if self._penalties:
+            self._penalties.accept(token)
+        if self._dry:
+            self._dry.accept(token)
+        if self._bad_words:
+            self._bad_words.accept(token)
+
+    def _edit(self, logits: Logits, *, may_end: bool) -> None:
         if self._bias_ids.size:
             logits[self._bias_ids] += self._bias
         if self._penalties:
             self._penalties.apply(logits)
+        if self._dry:
+            self._dry.apply(logits)
+        if self._banned.size:
+            logits[self._banned] = -np.inf
+        if self._bad_words:
+            self._bad_words.ban(logits)
         if not may_end:
             logits[self._end_tokens] = -np.inf
-        if self._random is None:
-            token = int(logits.argmax())
-        elif self._is_filtered:
-            token = self._draw_filtered(logits, self._random.random())
+
+    def _draw(self, logits: Logits) -> int:
+        if self._allowed is None:
+            candidates = Candidates(logits, self._scratch)
         else:
-            token = self._draw_from_all(logits, self._random.random())
-        if self._penalties:
-            self._penalties.accept(token)
-        return token
+            candidates = Candidates(logits[self._allowed], self._scratch, self._allowed)
+        if self._is_greedy:
+            token = candidates.best()
+            return self._nothing_left(token) if logits[token] == -np.inf else token
+        if candidates.peak == -np.inf:
+            return self._nothing_left(candidates.best())
+        for narrow in self._chain:
+            narrow(candidates)
+        temperature = self._temperature(candidates)
+        if temperature < COLDEST:
+            return candidates.best()
+        candidates.heat(temperature)
+        if self._mirostat:
+            return self._mirostat.draw(candidates, self._random())
+        return candidates.token(candidates.draw(self._random()))
 
-    def _draw_filtered(self, logits: npt.NDArray[np.float32], fraction: float) -> int:
+    def _temperature(self, candidates: Candidates) -> float:
         params = self._params
-        peak = float(logits.max())
-        ids: npt.NDArray[np.intp] | None = None
-        if params.top_k > 0:
-            ids = filters.top_k(logits, peak, params.top_k)
-        if params.top_p < 1.0:
-            narrowed = logits if ids is None else logits[ids]
-            kept = filters.top_p(narrowed, peak, params.top_p, self._scratch.weights[: narrowed.size])
-            ids = kept if ids is None else ids[kept]
-        if params.min_p > 0.0:
-            narrowed = logits if ids is None else logits[ids]
-            mask = filters.min_p(narrowed, peak, params.min_p)
-            ids = np.flatnonzero(mask) if ids is None else ids[mask]
-        assert ids is not None, "a filtered draw has a filter"
-        reached = np.exp((logits[ids] - peak) / params.temperature, dtype=np.float64).cumsum()
-        return int(ids[_first_past(reached, fraction)])
+        if not params.dynatemp_range or self._mirostat:
+            return params.temperature
+        return dynamic_temperature(
+            candidates, params.temperature, params.dynatemp_range, params.dynatemp_exponent
+        )
 
-    def _draw_from_all(self, logits: npt.NDArray[np.float32], fraction: float) -> int:
-        """Inverse-transform sampling over the whole vocabulary: sums of blocks first, then within one block."""
-        weights = np.subtract(logits, logits.max(), out=self._scratch.weights)
-        if self._params.temperature != 1.0:
-            weights *= np.float32(1.0 / self._params.temperature)
-        np.exp(weights, out=weights)
-        reached = self._scratch.blocks.sum(axis=1, dtype=np.float64).cumsum()
-        block = _first_past(reached, fraction)
-        left = fraction * reached[-1] - (reached[block - 1] if block else 0.0)
-        within = self._scratch.blocks[block].cumsum(dtype=np.float64)
-        token = block * _BLOCK + min(int(np.searchsorted(within, left, side="right")), _BLOCK - 1)
-        # A rounding error at the block's end may point behind its last possible token: step back to one.
-        while weights.size <= token or weights[token] == 0.0:
-            token -= 1
-        return token
+    def _nothing_left(self, token: int) -> int:
+        return int(self._end_tokens[0]) if self._end_tokens.size else token
 
 
-def _first_past(reached: npt.NDArray[np.float64], fraction: float) -> int:
-    """Index of the first cumulative weight past ``fraction`` of the total."""
-    return min(int(np.searchsorted(reached, fraction * reached[-1], side="right")), reached.size - 1)
+def _no_chance() -> float:
+    raise AssertionError("greedy sampling draws no random numbers")
 
 
 def _seed_of(seed: int | None, choice: int) -> list[int] | None:

@@ -1,0 +1,197 @@
+"""The tokens that may still be drawn, while filters narrow them down."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.sampling.scratch import Scratch
+
+Logits = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.intp]
+
+_SMALL = 1024
+_FEW = 512
+
+
+class Candidates:
+    """Token ids and their logits, in no order; at least one logit is finite. Lives for one draw.
+
+    As long as nothing was taken out, ``ids`` is None and an index is an id: the logits are the model's own array,
+    and weights are computed in the scratch memory. Whatever is computed once is kept for the next filter.
+    """
+
+    __slots__ = ("_columns", "_peak", "_total", "_weights", "ids", "logits", "scratch")
+
+    def __init__(self, logits: Logits, scratch: Scratch, ids: Ids | None = None) -> None:
+        """``logits``, shape (n,), may be changed in place. ``ids``, shape (n,), are needed where n < v."""
+        self.logits = logits
+        self.ids = ids
+        self.scratch = scratch
+        self._peak: float | None = None
+        self._weights: Logits | None = None
+        self._columns: Logits | None = None
+        self._total: float | None = None
+
+    @property
+    def size(self) -> int:
+        return self.logits.size
+
+    @property
+    def possible(self) -> int:
+        """How many of them are not banned."""
+        return int(np.count_nonzero(self.logits > -np.inf))
+
+    @property
+    def peak(self) -> float:
+        """The largest logit."""
+        if self._peak is None:
+            self._peak = float(self.logits.max())
+        return self._peak
+
+    @property
+    def weights(self) -> Logits:
+        """Probabilities times ``total``: exp of the logits under the peak, shape (n,). Read only."""
+        if self._weights is None:
+            out = self.scratch.weights if self.ids is None else np.empty_like(self.logits)
+            np.subtract(self.logits, np.float32(self.peak), out=out)
+            self._weights = np.exp(out, out=out)
+        return self._weights
+
+    @property
+    def total(self) -> float:
+        """The sum of ``weights``."""
+        if self._total is None:
+            weights = self.weights
+            if self.ids is None:
+                self._columns = self.scratch.column_sums()
+                self._total = float(self._columns.sum(dtype=np.float64))
+            else:
+                self._total = float(weights.sum(dtype=np.float64))
+        return self._total
+
+    @property
+    def mean_depth(self) -> float:
+        """The mean of logit less peak, by probability: log(total) less this is the entropy, in nats."""
+        weights, total = self.weights, self.total
+        out = self.scratch.other if self.ids is None else np.empty_like(self.logits)
+        depth = np.subtract(self.logits, np.float32(self.peak), out=out)
+        # 0 times -inf is no number; what is this deep weighs nothing.
+        np.maximum(depth, np.float32(-100.0), out=depth)
+        np.multiply(depth, weights, out=depth)
+        return float(depth.sum()) / total
+
+    @property
+    def entropy(self) -> float:
+        """In nats; never negative."""
+        return max(0.0, float(np.log(self.total)) - self.mean_depth)
+
+    def keep(self, indices: Ids, *, has_peak: bool = True) -> None:
+        """Keep those at ``indices``, shape (k,), k >= 1. ``has_peak`` tells that the likeliest is among them."""
+        self.ids = indices if self.ids is None else self.ids[indices]
+        self.logits = self.logits[indices]
+        self._weights = None if self._weights is None or not has_peak else self._weights[indices]
+        self._peak = self._peak if has_peak else None
+        self._total = self._columns = None
+
+    def strike(self, indices: Ids) -> None:
+        """Take out those at ``indices``."""
+        if self.ids is None:
+            self.logits[indices] = -np.inf
+            self._peak = self._weights = self._total = self._columns = None
+        else:
+            self.keep(np.delete(np.arange(self.size), indices), has_peak=False)
+
+    def heat(self, temperature: float) -> None:
+        """Divide the logits by ``temperature``, which is no smaller than greedy's bound."""
+        if temperature == 1.0:
+            return
+        out = self.scratch.other if self.ids is None else np.empty_like(self.logits)
+        # The peak is taken off first: dividing large logits first would round away what sets them apart.
+        np.subtract(self.logits, np.float32(self.peak), out=out)
+        self.logits = np.multiply(out, np.float32(1.0 / temperature), out=out)
+        self._peak = 0.0
+        self._weights = self._total = self._columns = None
+
+    def best(self) -> int:
+        """The likeliest token; of several, the first."""
+        return self._id(int(self.logits.argmax()))
+
+    def draw(self, fraction: float) -> int:
+        """The index of the candidate at ``fraction``, 0 <= fraction < 1, of the total weight."""
+        goal = fraction * self.total
+        if self._columns is None:
+            return _first_past(self.weights.cumsum(dtype=np.float64), goal)
+        reached = self._columns.cumsum(dtype=np.float64)
+        column = _first_past(reached, goal)
+        left = goal - (float(reached[column - 1]) if column else 0.0)
+        matrix = self.scratch.matrix
+        row = _first_past(matrix[:, column].cumsum(dtype=np.float64), left)
+        return row * matrix.shape[1] + column
+
+    def token(self, index: int) -> int:
+        return self._id(index)
+
+    def _id(self, index: int) -> int:
+        return index if self.ids is None else int(self.ids[index])
+
+
+def _first_past(reached: npt.NDArray[np.float64], goal: float) -> int:
+    """Index of the first cumulative weight past ``goal``; where rounding leaves none, of the last with a weight."""
+    index = int(np.searchsorted(reached, goal, side="right"))
+    if index == reached.size:
+        index = int(np.searchsorted(reached, reached[-1]))
+    return index
+
+
+def largest(values: Logits, count: int) -> Ids:
+    """Indices of the ``count`` largest of ``values`` that are not -inf (of all if there are fewer), in no order."""
+    bound = _least_of_largest(values, count)
+    held = np.flatnonzero(values >= bound) if bound > -np.inf else np.flatnonzero(values > -np.inf)
+    if held.size <= count:
+        return held
+    return held[np.argpartition(values[held], held.size - count)[-count:]]
+
+
+def _least_of_largest(values: Logits, count: int) -> float:
+    """A number that at least ``count`` of ``values`` reach, and few more: that many groups have a maximum as large."""
+    groups = max(2048, 4 * count)
+    rows = values.size // groups
+    if rows < 2:
+        return -np.inf
+    maxima = values[: rows * groups].reshape(rows, groups).max(axis=0)
+    rest = values[rows * groups :]
+    np.maximum(maxima[: rest.size], rest, out=maxima[: rest.size])
+    return float(np.partition(maxima, groups - count)[groups - count])
+
+
+def fewest_reaching(keys: Logits, weights: Logits, goal: float) -> Ids:
+    """Indices of the fewest candidates, by falling ``keys``, whose ``weights`` add up to at least ``goal``.
+
+    All where they never do. Both have shape (n,). Of equal keys the first come first. Nothing is sorted but the
+    neighbourhood of the cut: like a quickselect, by weight instead of by number.
+    """
+    if keys.size <= _SMALL:
+        order = np.argsort(-keys, kind="stable")
+        reached = weights[order].cumsum(dtype=np.float64)
+        return order[: int(np.searchsorted(reached, goal)) + 1]
+    near_keys, near_weights, above = keys, weights, 0.0
+    while near_keys.size > _FEW:
+        is_upper = near_keys > near_keys.mean()
+        # Indices, since numpy takes those five times as fast as it takes what a mask says.
+        half = np.flatnonzero(is_upper)
+        if half.size == 0:  # all are equal
+            break
+        upper = near_weights[half]
+        mass = float(upper.sum(dtype=np.float64))
+        if above + mass < goal:
+            above += mass
+            half = np.flatnonzero(~is_upper)
+            upper = near_weights[half]
+        near_keys, near_weights = (upper if keys is weights else near_keys[half]), upper
+    order = np.argsort(-near_keys, kind="stable")
+    reached = near_weights[order].cumsum(dtype=np.float64) + above
+    last = min(int(np.searchsorted(reached, goal)), order.size - 1)
+    cut = near_keys[order[last]]
+    ties = last + 1 - int(np.count_nonzero(near_keys > cut))
+    return np.concatenate([np.flatnonzero(keys > cut), np.flatnonzero(keys == cut)[:ties]])
