@@ -8,7 +8,9 @@ from engine.drafter import NO_DRAFTS, Drafter
 from engine.errors import InvalidRequest
 from engine.prompt_reader import PromptReader, Vocabulary
 from engine.request import EngineRequest
-from engine.sampling.sampler import Sampler, Scratch
+from engine.sampling.sampler import Sampler
+from engine.sampling.scratch import Scratch
+from engine.sampling.terms import TermReader, Terms
 from engine.sequence import Sequence
 from engine.stop_matcher import StopMatcher
 
@@ -25,16 +27,17 @@ class Intake:
         self._reader = reader
         self._context = context
         self._scratch = Scratch(vocabulary.size)
+        self._terms = TermReader(vocabulary)
 
     def sequences(self, number: int, request: EngineRequest) -> list[Sequence]:
         """The choices of ``request``, in order. Raises InvalidRequest and ContextLengthExceeded."""
-        self._check_bias(request)
+        terms = self._terms.read(request.sampling)
         if request.max_tokens == 0:
             raise InvalidRequest("an answer of 0 tokens is not served", param="max_tokens")
         prompts = [self._reader.read(prompt, max_tokens=request.max_tokens) for prompt in request.prompts]
         prediction = self._read_prediction(request)
         return [
-            self._sequence(number, request, prompt, p * request.n + j, prediction)
+            self._sequence(number, request, prompt, p * request.n + j, prediction, terms)
             for p, prompt in enumerate(prompts)
             for j in range(request.n)
         ]
@@ -44,16 +47,14 @@ class Intake:
             return NO_DRAFTS
         return self._vocabulary.tokenize(request.prediction, add_special=False, parse_special=False)
 
-    def _check_bias(self, request: EngineRequest) -> None:
-        size = self._vocabulary.size
-        wrong = next((token for token in request.sampling.logit_bias if not 0 <= token < size), None)
-        if wrong is not None:
-            raise InvalidRequest(
-                f"token id {wrong} is outside this model's vocabulary of {size}", param="logit_bias"
-            )
-
     def _sequence(
-        self, number: int, request: EngineRequest, prompt: Tokens, choice: int, prediction: Tokens
+        self,
+        number: int,
+        request: EngineRequest,
+        prompt: Tokens,
+        choice: int,
+        prediction: Tokens,
+        terms: Terms,
     ) -> Sequence:
         max_tokens = self._context - len(prompt) if request.max_tokens is None else request.max_tokens
         return Sequence(
@@ -69,6 +70,7 @@ class Intake:
                 choice=choice,
                 end_tokens=self._vocabulary.end_tokens,
                 scratch=self._scratch,
+                terms=terms,
             ),
             detokenizer=Detokenizer(self._vocabulary.piece),
             stop=StopMatcher(request.stop),
