@@ -1,0 +1,144 @@
+"""The process that meets every grammar first: ``python -m engine.constraint.canary``, spoken to over its pipes.
+
+A hostile grammar can overflow the stack, take gigabytes, or compute for minutes with no way to stop it. Here it
+does that to a process which serves nobody. What survives, within limits tighter than the worker's own, is safe
+to compile in the worker. Messages are MessagePack behind four bytes of length: ``TokenBytes`` once, then a
+``Question`` each time, each answered by a ``Verdict``. The process ends when its input does, or when it is idle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+import time
+
+import msgspec
+from llguidance import LLMatcher, LLTokenizer
+
+from engine.constraint.grammar import grammar_of, limits
+from engine.constraint.spec import ConstraintSpec
+from engine.constraint.token_bytes import TokenBytes, build_tokenizer
+
+LENGTH_BYTES = 4
+_MEMORY_BYTES = 2 << 30
+"""Of addresses: several times what an honest grammar takes, with the vocabulary."""
+# The worker compiles and masks on threads of 8 MB at the least.
+_STACK_BYTES = 2 << 20
+_IDLE_S = 60.0
+_WALK_STEPS = 24
+_WALK_S = 0.3
+_LONGEST_S = 10.0
+
+
+class Question(msgspec.Struct, frozen=True):
+    """May this be compiled?"""
+
+    spec: ConstraintSpec
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The grammar as llguidance reads it, or the reason why it is refused."""
+
+    grammar: str = ""
+    refusal: str = ""
+
+
+def judge(tokenizer: LLTokenizer, spec: ConstraintSpec) -> Verdict:
+    """Compile ``spec`` and walk some tokens into it, since some bombs go off at the first mask."""
+    try:
+        grammar = grammar_of(spec)
+    except ValueError as error:
+        return Verdict(refusal=str(error))
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits())
+    refusal = matcher.get_error() or "; ".join(matcher.get_grammar_warnings()) or _walk(matcher)
+    return Verdict(refusal=refusal) if refusal else Verdict(grammar)
+
+
+def _walk(matcher: LLMatcher) -> str:
+    """Why the grammar fails while it is used; empty if it does not."""
+    ends_s = time.monotonic() + _WALK_S
+    for step in range(_WALK_STEPS):
+        if time.monotonic() > ends_s or matcher.is_stopped():
+            break
+        tokens = _allowed(matcher.compute_bitmask())
+        if matcher.is_error():
+            return matcher.get_error()
+        if not tokens:
+            return "no text can satisfy it"
+        # Any spread will do: a different corner of the vocabulary at each step.
+        matcher.consume_token(tokens[step * 7919 % len(tokens)])
+    # The end token may have been drawn, which stops a matcher without an error.
+    return matcher.get_error() if matcher.is_error() else ""
+
+
+def _allowed(bits: bytes) -> list[int]:
+    return [at * 8 + bit for at, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1]
+
+
+def _confine() -> None:
+    for limit, value in ((resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
+        # macOS knows no limit of addresses; there the parent's clock is the only wall.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
+
+
+def read_exactly(descriptor: int, count: int) -> bytes:
+    """``count`` bytes; fewer only at the end of the input."""
+    data = bytearray()
+    while len(data) < count:
+        part = os.read(descriptor, count - len(data))
+        if not part:
+            break
+        data += part
+    return bytes(data)
+
+
+def _read_message() -> bytes:
+    """The next message. Ends the process when there will be none, or none for long."""
+    if not select.select([sys.stdin], [], [], _IDLE_S)[0]:
+        os._exit(0)
+    header = read_exactly(sys.stdin.fileno(), LENGTH_BYTES)
+    if len(header) < LENGTH_BYTES:
+        os._exit(0)
+    return read_exactly(sys.stdin.fileno(), int.from_bytes(header, "big"))
+
+
+def _tell(verdict: Verdict) -> None:
+    view = memoryview(framed(msgspec.msgpack.encode(verdict)))
+    while view:
+        view = view[os.write(sys.stdout.fileno(), view) :]
+
+
+def framed(body: bytes) -> bytes:
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+def _serve() -> None:
+    tokenizer = build_tokenizer(msgspec.msgpack.decode(_read_message(), type=TokenBytes))
+    _tell(Verdict())
+    while True:
+        question = msgspec.msgpack.decode(_read_message(), type=Question)
+        # The parent kills earlier, unless it was killed itself: then nobody else would end a bomb.
+        signal.setitimer(signal.ITIMER_REAL, _LONGEST_S)
+        verdict = judge(tokenizer, question.spec)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _tell(verdict)
+
+
+def main() -> None:
+    _confine()
+    threading.stack_size(_STACK_BYTES)
+    thread = threading.Thread(target=_serve)
+    thread.start()
+    thread.join()
+    # Only an exception brings it here: whoever waits reads the end of the pipe.
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
