@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.live_server import MODEL, LiveServer
+from tests.end_to_end.node import NODE_FOLDER, find_node
 from tests.end_to_end.patience import PATIENCE_S, eventually
-from tests.server.nibble_process import ROOT
 
 pytestmark = [pytest.mark.model, pytest.mark.node]
 
-FOLDER = ROOT / "tests" / "clients" / "node"
 CHECKS = [
     *("chat", "streamed_chat", "reassembled_by_the_client", "completions", "streamed_completions"),
     *("models", "errors", "abort"),
 ]
 
 
-@pytest.fixture(scope="module")
-def node() -> Path:
-    """The program; skips where it or the client is missing, but in CI, where that is a failure."""
-    found = shutil.which("node")
-    missing = "Node.js is missing"
-    if found and (FOLDER / "node_modules" / "openai").is_dir():
-        return Path(found)
-    if found:
-        missing = "the npm client is missing: make test installs it"
-    if os.environ.get("CI") == "true":
-        pytest.fail(missing)
-    pytest.skip(missing)
-
-
-def test_the_npm_client(server: LiveServer, node: Path) -> None:
+def test_the_npm_client(server: LiveServer) -> None:
     aborted = server.figures().aborted
     result = subprocess.run(
-        [node, "check.mjs", f"{server.url}/v1", MODEL],
-        cwd=FOLDER,
+        [find_node(), "check.mjs", f"{server.url}/v1", MODEL],
+        cwd=NODE_FOLDER,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S * 2,

@@ -215,3 +215,35 @@ def test_labels_are_taken(client: openai.OpenAI) -> None:
         store=False,
     )
     assert answer.choices[0].finish_reason == "length"
+
+
+def test_a_prediction_spares_work_and_changes_no_word(client: openai.OpenAI) -> None:
+    def count_to_ten(**fields: Any) -> tuple[str | None, int]:
+        answer = client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": "Count from 1 to 10, separated by commas."}],
+            max_tokens=20,
+            temperature=0,
+            **fields,
+        )
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens_details is not None
+        return (
+            answer.choices[0].message.content,
+            answer.usage.completion_tokens_details.accepted_prediction_tokens or 0,
+        )
+
+    plain, accepted = count_to_ten()
+    assert accepted == 0
+    predicted, accepted = count_to_ten(prediction={"type": "content", "content": "1, 2, 3, 4, 5, 6, 7, 8"})
+    assert predicted == plain
+    assert accepted > 0
+
+
+def test_timings_are_told_where_they_are_asked_for(server: LiveServer) -> None:
+    body = {"prompt": COUNTING, "max_tokens": 2}
+    without = server.post("/v1/completions", body).json()["choices"][0]
+    asked = server.post("/v1/completions", {**body, "timings": True}).json()["choices"][0]
+    assert "timings" not in without
+    assert asked["timings"]["decode_ms"] > 0
+    assert asked["text"] == without["text"]
