@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -16,8 +16,18 @@ MAX_INT32 = 2**31 - 1
 MAX_CHOICES = 512
 """Choices of one request, over all its prompts."""
 MAX_BIASED_TOKENS = 10_000
-
-Number = TypeVar("Number", int, float)
+MAX_ALLOWED_TOKENS = 10_000
+MAX_BAD_WORDS = 256
+MAX_BREAKERS = 16
+_REPLACED_BY_MIROSTAT = (
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "top_n_sigma",
+    "xtc_probability",
+    "dynatemp_range",
+)
 
 _TOKEN_ID = re.compile(r"[0-9]{1,10}", re.ASCII)
 
@@ -59,9 +69,16 @@ LogitBias = Annotated[
         }
     ),
 ]
+TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
 StopString = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Count = Annotated[int, Field(ge=1, le=MAX_INT32)]
+Share = Annotated[float, Field(ge=0, le=1)]
+LastTokens = Annotated[int, Field(ge=-1, le=MAX_INT32)]
+"""So many of the last tokens; -1 is all of them."""
+BadWord = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+BadSequence = Annotated[list[TokenId], Field(min_length=1, max_length=64, fail_fast=True)]
+Breaker = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 
 
 class StreamOptions(WireObject):
@@ -72,19 +89,43 @@ class StreamOptions(WireObject):
 class SamplingFields(WireBody):
     """How to choose tokens, when to stop, how many answers, and in which form they are sent.
 
-    ``top_k``, ``min_p``, ``repeat_penalty``, ``ignore_eos`` and ``min_tokens`` are not OpenAI's; the names
-    are those that llama.cpp and vLLM use.
+    Sampling parameters that are not OpenAI's have llama.cpp's names and meanings; ``ignore_eos``, ``min_tokens``,
+    ``bad_words`` and ``allowed_token_ids`` have vLLM's.
     """
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    dynatemp_range: Annotated[float, Field(ge=0, le=2)] | None = None
+    dynatemp_exponent: Annotated[float, Field(ge=0, le=10)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_p: Share | None = None
+    min_p: Share | None = None
+    typical_p: Share | None = None
+    top_n_sigma: Annotated[float, Field(ge=-1, le=100)] | None = None
+    xtc_probability: Share | None = None
+    xtc_threshold: Share | None = None
+    min_keep: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
+    mirostat: Annotated[int, Field(ge=0, le=2)] | None = None
+    mirostat_tau: Annotated[float, Field(ge=0, le=100)] | None = None
+    mirostat_eta: Share | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repeat_last_n: LastTokens | None = None
+    dry_multiplier: Annotated[float, Field(ge=0, le=100)] | None = None
+    dry_base: Annotated[float, Field(ge=1, le=100)] | None = None
+    dry_allowed_length: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
+    dry_penalty_last_n: LastTokens | None = None
+    dry_sequence_breakers: Annotated[list[Breaker], Field(max_length=MAX_BREAKERS, fail_fast=True)] | None = (
+        None
+    )
     logit_bias: LogitBias = None
+    bad_words: (
+        Annotated[list[BadWord | BadSequence], Field(max_length=MAX_BAD_WORDS, fail_fast=True)] | None
+    ) = None
+    allowed_token_ids: (
+        Annotated[list[TokenId], Field(min_length=1, max_length=MAX_ALLOWED_TOKENS, fail_fast=True)] | None
+    ) = None
     stop: StopString | Annotated[list[StopString], Field(max_length=4, fail_fast=True)] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     max_tokens: Count | None = None
@@ -113,19 +154,18 @@ class SamplingFields(WireBody):
 
     def sampling_params(self) -> SamplingParams:
         """The canonical parameters; a field that is missing or null takes OpenAI's default."""
-        defaults = SamplingParams()
-        return SamplingParams(
-            temperature=_or(self.temperature, defaults.temperature),
-            # vLLM's way to turn the filter off is -1, llama.cpp's is 0.
-            top_k=max(0, _or(self.top_k, defaults.top_k)),
-            top_p=_or(self.top_p, defaults.top_p),
-            min_p=_or(self.min_p, defaults.min_p),
-            seed=self.seed,
-            frequency_penalty=_or(self.frequency_penalty, defaults.frequency_penalty),
-            presence_penalty=_or(self.presence_penalty, defaults.presence_penalty),
-            repeat_penalty=_or(self.repeat_penalty, defaults.repeat_penalty),
-            logit_bias=self.logit_bias or {},
-        )
+        # -1 is another way to turn these off: vLLM's for top_k, llama.cpp's for top_n_sigma.
+        changed: dict[str, Any] = {
+            "top_k": None if self.top_k is None else max(0, self.top_k),
+            "top_n_sigma": None if self.top_n_sigma is None else max(0.0, self.top_n_sigma),
+            "dry_sequence_breakers": _tuple(self.dry_sequence_breakers),
+            "bad_words": _tuple(self.bad_words),
+            "allowed_token_ids": _tuple(self.allowed_token_ids),
+        }
+        named: dict[str, Any] = {
+            name: changed.get(name, getattr(self, name)) for name in SamplingParams.__struct_fields__
+        }
+        return SamplingParams(**{name: value for name, value in named.items() if value is not None})
 
     def check(self, *, prompts: int, max_tokens: int | None, multiplier: Literal["n", "prompt"]) -> None:
         """What no field can tell alone. ``multiplier`` is the field to name when there are too many choices.
@@ -146,7 +186,30 @@ class SamplingFields(WireBody):
                 f"'{multiplier}': the request asks for {choices} answers; {MAX_CHOICES} are the most.",
                 param=multiplier,
             )
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        """Refuse parameters of which one would make another do nothing, or mean two things."""
+        params = self.sampling_params()
+        if params.is_cold and params.dynatemp_range:
+            raise InvalidRequest(
+                "'dynatemp_range': temperature 0 is greedy, and a range around it is not.",
+                param="dynatemp_range",
+            )
+        if not params.mirostat:
+            return
+        if params.is_cold:
+            raise InvalidRequest("'mirostat': has nothing to choose at temperature 0.", param="mirostat")
+        off = SamplingParams()
+        for name in _REPLACED_BY_MIROSTAT:
+            if getattr(params, name) != getattr(off, name):
+                raise InvalidRequest(
+                    f"'{name}': mirostat stands in for this filter; send one or the other.", param=name
+                )
 
 
-def _or(value: Number | None, default: Number) -> Number:
-    return default if value is None else value
+def _tuple(items: list[Any] | None) -> tuple[Any, ...] | None:
+    """A list of a body, and the lists in it, as msgspec's frozen structs hold them."""
+    if items is None:
+        return None
+    return tuple(tuple(item) if isinstance(item, list) else item for item in items)

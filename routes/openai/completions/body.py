@@ -7,9 +7,8 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag
 
 from routes.not_served import NotServed
-from routes.openai.sampling_fields import MAX_INT32, SamplingFields
+from routes.openai.sampling_fields import SamplingFields, TokenId
 
-TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 

@@ -44,11 +44,27 @@ def test_every_field_arrives() -> None:
         top_p=0.5,
         top_k=40,
         min_p=0.1,
+        typical_p=0.9,
+        top_n_sigma=1.5,
+        xtc_probability=0.5,
+        xtc_threshold=0.2,
+        min_keep=3,
+        mirostat_tau=4,
+        mirostat_eta=0.2,
+        dynatemp_exponent=2,
         seed=-(2**63),
         frequency_penalty=-2,
         presence_penalty=2,
         repeat_penalty=1.1,
+        repeat_last_n=-1,
+        dry_multiplier=0.8,
+        dry_base=2,
+        dry_allowed_length=3,
+        dry_penalty_last_n=-1,
+        dry_sequence_breakers=["\n", "--"],
         logit_bias={"5": -100, "7": 2.5},
+        bad_words=["x", [1, 2]],
+        allowed_token_ids=[3, 1],
         n=3,
         max_completion_tokens=9,
         min_tokens=2,
@@ -60,18 +76,41 @@ def test_every_field_arrives() -> None:
         top_p=0.5,
         top_k=40,
         min_p=0.1,
+        typical_p=0.9,
+        top_n_sigma=1.5,
+        xtc_probability=0.5,
+        xtc_threshold=0.2,
+        min_keep=3,
+        mirostat_tau=4.0,
+        mirostat_eta=0.2,
+        dynatemp_exponent=2.0,
         seed=-(2**63),
         frequency_penalty=-2.0,
         presence_penalty=2.0,
         repeat_penalty=1.1,
+        repeat_last_n=-1,
+        dry_multiplier=0.8,
+        dry_base=2.0,
+        dry_allowed_length=3,
+        dry_penalty_last_n=-1,
+        dry_sequence_breakers=("\n", "--"),
         logit_bias={5: -100.0, 7: 2.5},
+        bad_words=("x", (1, 2)),
+        allowed_token_ids=(3, 1),
     )
     assert (request.n, request.max_tokens, request.min_tokens, request.ignore_eos) == (3, 9, 2, True)
     assert request.stop == ("a", "b")
 
 
-def test_two_ways_to_turn_top_k_off() -> None:
-    assert parsed(top_k=-1).sampling.top_k == parsed(top_k=0).sampling.top_k == 0
+def test_two_ways_to_turn_a_filter_off() -> None:
+    assert parsed(top_k=-1).sampling == parsed(top_k=0).sampling == SamplingParams()
+    assert parsed(top_n_sigma=-1).sampling == parsed(top_n_sigma=0).sampling == SamplingParams()
+
+
+def test_the_temperature_and_mirostat_arrive() -> None:
+    params = parsed(temperature=0.5, mirostat=2).sampling
+    assert params == SamplingParams(temperature=0.5, mirostat=2)
+    assert parsed(dynatemp_range=1.5).sampling == SamplingParams(dynatemp_range=1.5)
 
 
 def test_one_stop_string_and_none() -> None:
@@ -135,6 +174,15 @@ def test_max_tokens_has_two_names_and_one_value() -> None:
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": False, "stream_options": {}}, "stream_options"),
         ({"min_tokens": 5, "max_tokens": 4}, "min_tokens"),
+        ({"temperature": 0, "dynatemp_range": 0.5}, "dynatemp_range"),
+        ({"temperature": 0, "mirostat": 1}, "mirostat"),
+        ({"mirostat": 2, "top_k": 40}, "top_k"),
+        ({"mirostat": 2, "top_p": 0.9}, "top_p"),
+        ({"mirostat": 2, "min_p": 0.1}, "min_p"),
+        ({"mirostat": 2, "typical_p": 0.9}, "typical_p"),
+        ({"mirostat": 2, "top_n_sigma": 1}, "top_n_sigma"),
+        ({"mirostat": 2, "xtc_probability": 0.5}, "xtc_probability"),
+        ({"mirostat": 2, "dynatemp_range": 0.5}, "dynatemp_range"),
     ],
 )
 def test_fields_that_contradict_each_other(fields: dict[str, object], param: str) -> None:
