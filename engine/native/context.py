@@ -62,7 +62,10 @@ class NativeContext:
         slot_of = np.empty(self.batch_tokens, dtype=np.int32)
         # llama_batch_init gives each token its own one-element array of sequence ids. We point them all into
         # one array instead, so that slots too are written as a vector; the originals are put back before freeing.
-        self._own_seq_ids = [raw.seq_id[i] for i in range(self.batch_tokens)]
+        # Kept as addresses: what ctypes hands out for a pointer in an array is a view, and would change with it.
+        self._own_seq_ids = [
+            ctypes.cast(raw.seq_id[i], ctypes.c_void_p).value for i in range(self.batch_tokens)
+        ]
         for i in range(self.batch_tokens):
             raw.seq_id[i] = ctypes.cast(slot_of.ctypes.data + 4 * i, ctypes.POINTER(ctypes.c_int32))
             raw.n_seq_id[i] = 1
@@ -125,8 +128,8 @@ class NativeContext:
     def close(self) -> None:
         """Free the context. The views in ``batch`` must not be used afterwards."""
         if self._handle:
-            for i, pointer in enumerate(self._own_seq_ids):
-                self._batch.seq_id[i] = pointer
+            for i, address in enumerate(self._own_seq_ids):
+                self._batch.seq_id[i] = ctypes.cast(address, ctypes.POINTER(ctypes.c_int32))
             llama.llama_batch_free(self._batch)
             llama.llama_free(self._handle)
             self._handle = None
