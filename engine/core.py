@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from engine.backend import Backend, DecodeFailed, Logits, Tokens
 from engine.config import EngineStats
-from engine.errors import ErrorRecord, InternalError
+from engine.constraint.constraint import Constraint
+from engine.errors import ErrorRecord, InternalError, NibbleError
 from engine.events import Finish, FinishReason, Piece
 from engine.executor import Executor
 from engine.frames import Failure, StepReport
@@ -71,6 +72,10 @@ class EngineCore:
     def step(self) -> StepReport:
         """Schedule, run, tell. Owes an answer to every sequence in the plan, also when the step fails."""
         plan = self._scheduler.plan()
+        for sequence in plan.sampled:
+            if sequence.constraint is not None:
+                # Computed on another thread while the model computes.
+                sequence.constraint.start_mask()
         started_s = self._clock()
         try:
             logits = self._executor.run(plan)
@@ -87,7 +92,7 @@ class EngineCore:
             if sequence.is_live:
                 try:
                     piece = self._advance(sequence, logits[row : row + rows])
-                except DecodeFailed as error:
+                except (DecodeFailed, NibbleError) as error:
                     failures += self._fail([sequence], error)
                 else:
                     if piece is not None:
@@ -105,11 +110,16 @@ class EngineCore:
         text = ""
         reason: FinishReason | None = None
         for row in range(len(logits)):
+            if sequence.constraint is not None:
+                sequence.constraint.apply(logits[row])
             token = sequence.sampler.sample(logits[row], may_end=sequence.may_end)
             sequence.append(token)
             self._count(sequence)
             more, reason = self._read(sequence, token)
             text += more
+            if sequence.constraint is not None:
+                more, reason = self._follow(sequence, sequence.constraint, token, reason)
+                text += more
             if reason is not None or row == len(drafts) or token != drafts[row]:
                 break
             accepted += 1
@@ -133,6 +143,35 @@ class EngineCore:
         if sequence.length >= sequence.max_length:
             return text + sequence.stop.flush(), "length"
         return text, None
+
+    def _follow(
+        self, sequence: Sequence, constraint: Constraint, token: int, reason: FinishReason | None
+    ) -> tuple[str, FinishReason | None]:
+        """Tell the constraint of ``token``, and append the tokens that it leaves no choice about.
+
+        Returns what ``_read`` does, for the appended ones. An answer that is whole ends here: the model need not
+        be asked for the token that says so.
+        """
+        constraint.accept([token])
+        text = ""
+        if reason is None and (forced := constraint.forced()):
+            appended: list[int] = []
+            for each in forced:
+                sequence.append(each)
+                sequence.sampler.accept(each)
+                self._count(sequence)
+                appended.append(each)
+                more, reason = self._read(sequence, each)
+                text += more
+                if reason is not None:
+                    break
+            constraint.accept(appended)
+            sequence.forced += len(appended)
+            self._stats.forced_tokens_total += len(appended)
+            self._scheduler.take_run(sequence)
+        if reason is None and constraint.is_complete:
+            return text + sequence.stop.flush(), "stop"
+        return text, reason
 
     def _settle_drafts(self, sequence: Sequence, accepted: int) -> None:
         """Keep the drafts that came true in the cache, and take the others out of it."""
@@ -171,13 +210,15 @@ class EngineCore:
             decode_s=now_s - sequence.decode_started_s,
         )
 
-    def _fail(self, sequences: Iterable[Sequence], error: DecodeFailed) -> list[Failure]:
+    def _fail(self, sequences: Iterable[Sequence], error: DecodeFailed | NibbleError) -> list[Failure]:
         """End the requests of ``sequences``, and forget what their slots hold: it may not be what is recorded."""
         sequences = list(sequences)
         requests = {sequence.request for sequence in sequences}
         for sequence in sequences:
             self._cache.forget(sequence.slot)
-        record = ErrorRecord.of(InternalError(f"the step that held this request failed: {error}"))
+        if isinstance(error, DecodeFailed):
+            error = InternalError(f"the step that held this request failed: {error}")
+        record = ErrorRecord.of(error)
         for request in requests:
             self.cancel(request)
         return [Failure(request, record) for request in sorted(requests)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from engine.backend import Tokens
+from engine.constraint.compiler import ConstraintCompiler
+from engine.constraint.spec import ConstraintSpec
 from engine.detokenizer import Detokenizer
 from engine.drafter import NO_DRAFTS, Drafter
 from engine.errors import InvalidRequest
@@ -28,6 +30,7 @@ class Intake:
         self._context = context
         self._scratch = Scratch(vocabulary.size)
         self._terms = TermReader(vocabulary)
+        self._compiler = ConstraintCompiler(vocabulary)
 
     def sequences(self, number: int, request: EngineRequest) -> list[Sequence]:
         """The choices of ``request``, in order. Raises InvalidRequest and ContextLengthExceeded."""
@@ -36,11 +39,26 @@ class Intake:
             raise InvalidRequest("an answer of 0 tokens is not served", param="max_tokens")
         prompts = [self._reader.read(prompt, max_tokens=request.max_tokens) for prompt in request.prompts]
         prediction = self._read_prediction(request)
-        return [
+        sequences = [
             self._sequence(number, request, prompt, p * request.n + j, prediction, terms)
             for p, prompt in enumerate(prompts)
             for j in range(request.n)
         ]
+        if request.constraint is not None:
+            self._constrain(sequences, request.constraint)
+        return sequences
+
+    def _constrain(self, sequences: list[Sequence], spec: ConstraintSpec) -> None:
+        """Give each sequence its own constraint. Takes up to a second or two for one that is new."""
+        constraint = self._compiler.compile(spec)
+        for sequence in sequences:
+            sequence.constraint = constraint.clone()
+            # What is free in a constrained answer is short, and its long repetitions are forced anyway.
+            sequence.drafter = None
+
+    def close(self) -> None:
+        """End what compiling has started."""
+        self._compiler.close()
 
     def _read_prediction(self, request: EngineRequest) -> Tokens:
         if request.prediction is None:

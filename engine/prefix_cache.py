@@ -42,6 +42,10 @@ class PrefixCache:
         self._clock = 0
 
     @property
+    def slots(self) -> int:
+        return len(self._lengths)
+
+    @property
     def free(self) -> int:
         """Slots that no running sequence holds."""
         return int((~self._is_busy).sum())

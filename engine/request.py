@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.constraint.spec import ConstraintSpec
 from engine.prompt import Prompt
 from engine.sampling.params import SamplingParams
 
@@ -22,6 +23,8 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
     sampling: SamplingParams = SamplingParams()
     prediction: str | None = None
     """What the client expects the answer to be: drafted where it holds, without any effect on the answer."""
+    constraint: ConstraintSpec | None = None
+    """What every choice must be; an answer that is not cut by its length is that."""
     tenant: str = ""
     """Who asks, as far as the server tells people apart; tenants take turns in the queue."""
     request_id: str = ""

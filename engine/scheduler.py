@@ -17,6 +17,9 @@ from engine.sequence import Phase, Sequence
 from engine.step_budget import StepBudget
 from engine.waiting_queue import WaitingQueue
 
+_LONGEST_RUN = 16
+"""Tokens beside the newest that a running stream may compute within a decode."""
+
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
@@ -30,7 +33,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Prompt tokens of ``sequence`` to compute: ``count`` of them from position ``start``."""
+    """Tokens of ``sequence`` to compute, of its prompt mostly: ``count`` of them from position ``start``."""
 
     sequence: Sequence
     start: int
@@ -42,8 +45,8 @@ class Chunk:
 
     @property
     def is_last(self) -> bool:
-        """Whether the prompt is complete with this chunk, so that its first token can be sampled."""
-        return self.start + self.count == self.sequence.prompt_length
+        """Whether all that is known of the sequence is computed with this chunk, so that a token can be sampled."""
+        return self.start + self.count == self.sequence.length
 
 
 @dataclass(slots=True)
@@ -69,6 +72,11 @@ class Plan:
         return {*self.decodes, *(chunk.sequence for chunk in self.chunks), *moved}
 
     @property
+    def decode_tokens(self) -> int:
+        """Tokens that the decodes compute, drafts not counted: one each, or more after forced ones."""
+        return sum(sequence.pending for sequence in self.decodes)
+
+    @property
     def prefill_tokens(self) -> int:
         return sum(chunk.count for chunk in self.chunks)
 
@@ -92,6 +100,8 @@ class Scheduler:
         self._clock = clock
         self._waiting = WaitingQueue()
         self._running: list[Sequence] = []
+        # Runs of this many tokens fit into a step for every slot at once, with no one's stream kept waiting.
+        self._longest_run = max(1, min(_LONGEST_RUN, batch_tokens // cache.slots))
 
     @property
     def waiting(self) -> int:
@@ -128,7 +138,7 @@ class Scheduler:
         plan.decodes = [sequence for sequence in self._running if sequence.phase is Phase.DECODE]
         self._fill_chunks(plan)
         if not plan.chunks:
-            self._draft(plan.decodes)
+            self._draft(plan)
         return plan
 
     def _follow_leaders(self, plan: Plan) -> None:
@@ -180,9 +190,8 @@ class Scheduler:
         prefills = [s for s in self._running if s.phase is Phase.PREFILL and s.leader is None]
         if not prefills:
             return
-        width = len(plan.decodes)
-        room = self._budget.prefill_tokens(decode_width=width, oldest_pending=prefills[0].pending)
-        room = min(room, self._batch_tokens - width)
+        room = self._budget.prefill_tokens(decode_width=len(plan.decodes), oldest_pending=prefills[0].pending)
+        room = min(room, self._batch_tokens - plan.decode_tokens)
         for sequence in prefills:
             if room <= 0:
                 break
@@ -190,11 +199,11 @@ class Scheduler:
             plan.chunks.append(Chunk(sequence, sequence.computed, count))
             room -= count
 
-    def _draft(self, decodes: list[Sequence]) -> None:
+    def _draft(self, plan: Plan) -> None:
         """Let sequences guess ahead where that is likely to pay. Not beside a prefill: it has the step's time."""
-        width = len(decodes)
-        room = min(self._output_rows, self._batch_tokens) - width
-        for sequence in decodes:
+        width = len(plan.decodes)
+        room = min(self._output_rows - width, self._batch_tokens - plan.decode_tokens)
+        for sequence in plan.decodes:
             if sequence.drafter is None or room <= 0:
                 continue
             sequence.drafts = sequence.drafter.draft(
@@ -207,6 +216,7 @@ class Scheduler:
 
     def commit(self, plan: Plan, elapsed_s: float) -> None:
         """Take in that ``plan`` was computed in ``elapsed_s`` seconds."""
+        width, decode_tokens = len(plan.decodes), plan.decode_tokens
         for sequence in plan.decodes:
             self._record(sequence, sequence.length)
         for chunk in plan.chunks:
@@ -214,12 +224,18 @@ class Scheduler:
             self._record(sequence, chunk.start + chunk.count)
             if chunk.is_last:
                 sequence.phase = Phase.DECODE
-                sequence.decode_started_s = self._clock()
+                sequence.decode_started_s = sequence.decode_started_s or self._clock()
+        drafted = sum(len(sequence.drafts) for sequence in plan.decodes)
         self._budget.learn(
-            decode_width=len(plan.decodes),
-            prefill_tokens=plan.prefill_tokens + sum(len(sequence.drafts) for sequence in plan.decodes),
+            decode_width=width,
+            prefill_tokens=plan.prefill_tokens + decode_tokens - width + drafted,
             elapsed_s=elapsed_s,
         )
+
+    def take_run(self, sequence: Sequence) -> None:
+        """Take in that ``sequence`` was given tokens without sampling. A long run is read like a prompt, in chunks."""
+        if sequence.pending > self._longest_run:
+            sequence.phase = Phase.PREFILL
 
     def keep_drafts(self, sequence: Sequence, accepted: int) -> None:
         """Take in that the first ``accepted`` drafts came true: they are tokens now, and computed already."""

@@ -7,6 +7,7 @@ from enum import Enum
 import numpy as np
 
 from engine.backend import Tokens
+from engine.constraint.constraint import Constraint
 from engine.detokenizer import Detokenizer
 from engine.drafter import NO_DRAFTS, Drafter
 from engine.sampling.sampler import Sampler
@@ -33,6 +34,7 @@ class Sequence:
         "cached",
         "choice",
         "computed",
+        "constraint",
         "decode_started_s",
         "detokenizer",
         "drafted",
@@ -70,6 +72,7 @@ class Sequence:
         detokenizer: Detokenizer,
         stop: StopMatcher,
         drafter: Drafter | None = None,
+        constraint: Constraint | None = None,
         is_first_choice: bool = True,
         tenant: str = "",
         arrived_s: float = 0.0,
@@ -95,6 +98,7 @@ class Sequence:
         self.told = 0
         """Generated tokens that a piece has told of."""
         self.drafter = drafter
+        self.constraint = constraint
         self.drafted = self.accepted = self.forced = 0
         self.drafts = NO_DRAFTS
         """Guesses of the tokens to come, for the step that is being computed."""
@@ -114,8 +118,8 @@ class Sequence:
 
     @property
     def pending(self) -> int:
-        """Prompt tokens that are still to be computed."""
-        return self.prompt_length - self.computed
+        """Tokens that are known and not computed yet: of the prompt, or the newest, or a run of forced ones."""
+        return self.length - self.computed
 
     @property
     def may_end(self) -> bool:

@@ -1,8 +1,9 @@
 """The worker process of one model: ``python -m engine.worker FD``, with one end of a socket pair as FD.
 
-Two threads. The receiving thread reads frames, renders, tokenises and validates; the engine thread owns the
-context and does nothing but steps. Between them is a queue; no lock is taken while the model computes. The
-process ends when the socket does, so it never outlives the server.
+The receiving thread reads frames, renders, tokenises and validates; the engine thread owns the context and does
+nothing but steps. Between them is a queue; no lock is taken while the model computes. Requests with a constraint
+take a side track, since compiling one may take a second. The process ends when the socket does, so it never
+outlives the server.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from engine import frames
+from engine.compiling_intake import CompilingIntake
 from engine.core import EngineCore
 from engine.errors import ErrorRecord, InternalError, ModelLoadFailed, NibbleError
 from engine.events import Accepted
@@ -59,13 +63,17 @@ class Worker:
             self._send(frames.LoadFailed(ErrorRecord.of(ModelLoadFailed(f"loading failed: {error}"))))
             sys.exit(1)
         threading.stack_size(_RECEIVING_STACK_BYTES)
-        intake = Intake(
+        # One each for the two threads that read requests.
+        make_intake = partial(
+            Intake,
             model.vocabulary,
             model.reader,
             context=model.facts.context,
             drafts=model.backend.shares_prefixes and configure.config.speculation,
         )
-        threading.Thread(target=self._serve_frames, args=(intake, bodies), name="intake", daemon=True).start()
+        threading.Thread(
+            target=self._serve_frames, args=(make_intake, bodies), name="intake", daemon=True
+        ).start()
         self._send(frames.Ready(model.facts))
         self._run_engine(model)
 
@@ -94,37 +102,47 @@ class Worker:
 
     # -- the receiving thread --------------------------------------------------------------------------------
 
-    def _serve_frames(self, intake: Intake, bodies: list[bytes]) -> NoReturn:
+    def _serve_frames(self, make_intake: Callable[[], Intake], bodies: list[bytes]) -> NoReturn:
         try:
+            compiling = CompilingIntake(partial(self._read, make_intake()))
+            intake = make_intake()
             while True:
                 for body in bodies:
-                    self._serve(intake, frames.decode_to_worker(body))
+                    self._serve(intake, compiling, frames.decode_to_worker(body))
                 bodies = self._receive()
         except BaseException:
             # Whatever it is, a worker that no longer listens must not look alive.
             _logger.exception("the receiving thread failed")
             os._exit(3)
 
-    def _serve(self, intake: Intake, frame: frames.ToWorker) -> None:
+    def _serve(self, intake: Intake, compiling: CompilingIntake, frame: frames.ToWorker) -> None:
         match frame:
-            case frames.Submit(request=number, body=body):
-                try:
-                    sequences = intake.sequences(number, body)
-                except NibbleError as error:
-                    self._refuse(number, error)
-                except Exception as error:
-                    _logger.exception("request %d could not be read", number)
-                    self._refuse(
-                        number, InternalError(f"the request could not be read: {type(error).__name__}")
-                    )
-                else:
-                    prompt_tokens = sum(s.prompt_length for s in sequences if s.is_first_choice)
-                    self._send(frames.Admitted(Accepted(number, prompt_tokens)))
-                    self._orders.put(sequences)
+            case frames.Submit(body=body) if body.constraint is not None:
+                compiling.take(frame)
+            case frames.Submit():
+                if (hand_over := self._read(intake, frame)) is not None:
+                    hand_over()
             case frames.Cancel(request=number):
+                compiling.withdraw(number)
                 self._orders.put(number)
             case frames.Configure():
                 raise InternalError("a worker is configured once")
+
+    def _read(self, intake: Intake, frame: frames.Submit) -> Callable[[], None] | None:
+        """Prepare a request and tell that it is admitted, or refuse it. Returns what gives it to the engine thread."""
+        number = frame.request
+        try:
+            sequences = intake.sequences(number, frame.body)
+        except NibbleError as error:
+            self._refuse(number, error)
+            return None
+        except Exception as error:
+            _logger.exception("request %d could not be read", number)
+            self._refuse(number, InternalError(f"the request could not be read: {type(error).__name__}"))
+            return None
+        prompt_tokens = sum(s.prompt_length for s in sequences if s.is_first_choice)
+        self._send(frames.Admitted(Accepted(number, prompt_tokens)))
+        return partial(self._orders.put, sequences)
 
     def _refuse(self, number: int, error: NibbleError) -> None:
         self._send(frames.Refused(frames.Failure(number, ErrorRecord.of(error))))

@@ -38,6 +38,11 @@ class ByteVocabulary:
         ids += text[at:].encode()
         return np.array(ids, dtype=np.int32)
 
+    def special_text(self, token: int) -> str:
+        if token < 256:
+            return bytes([token]).decode("utf-8", "replace")
+        return next(text for text, control in CONTROLS.items() if control == token)
+
     def piece(self, token: int) -> bytes:
         if not 0 <= token < self.size:
             raise IndexError(f"token {token} is outside the vocabulary")

@@ -1,0 +1,126 @@
+"""Constraints in the engine loop: valid answers whatever the model would say, forced tokens included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import hypothesis.strategies as st
+import jsonschema
+import pytest
+from hypothesis import given, settings
+
+from engine.constraint.compiler import ConstraintCompiler
+from engine.constraint.spec import ConstraintSpec, JsonSchema, Regex
+from engine.sampling.params import SamplingParams
+from tests.engine.bench import GREEDY, Ask, Bench
+from tests.fakes.vocabulary import ByteVocabulary
+
+_LONG_KEY = "a_key_that_is_much_longer_than_what_a_running_stream_computes_at_once"
+_SCHEMA = {
+    "type": "object",
+    "properties": {
+        _LONG_KEY: {"type": "boolean"},
+        "size": {"enum": ["small", "large"]},
+        "tags": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 99}, "maxItems": 3},
+    },
+    "required": [_LONG_KEY, "size", "tags"],
+    "additionalProperties": False,
+}
+_WARM = SamplingParams(temperature=5.0, seed=3)
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Iterator[ConstraintCompiler]:
+    compiler = ConstraintCompiler(ByteVocabulary())
+    yield compiler
+    compiler.close()
+
+
+def constrained(bench: Bench, compiler: ConstraintCompiler, spec: ConstraintSpec, ask: Ask) -> int:
+    number = bench.submit(ask)
+    for sequence in bench.sequences[number]:
+        sequence.constraint = compiler.compile(spec)
+    return number
+
+
+@settings(deadline=None, max_examples=30)
+@given(seeds=st.lists(st.integers(0, 1000), min_size=1, max_size=6), slots=st.integers(1, 4))
+def test_every_answer_that_is_not_cut_validates(
+    compiler: ConstraintCompiler, seeds: list[int], slots: int
+) -> None:
+    bench = Bench(slots=slots, slot_tokens=256)
+    spec = JsonSchema(json.dumps(_SCHEMA))
+    numbers = [
+        constrained(
+            bench,
+            compiler,
+            spec,
+            Ask(prompt=(1, 2, seed % 5), max_tokens=240, sampling=SamplingParams(temperature=5.0, seed=seed)),
+        )
+        for seed in seeds
+    ]
+    free = bench.submit(Ask(prompt=(9,), max_tokens=30))
+    bench.run()
+    for number in numbers:
+        (answer,) = bench.answers[number]
+        assert answer.finish is not None
+        assert answer.finish.reason == "stop"
+        jsonschema.validate(json.loads(answer.text), _SCHEMA)
+        assert answer.finish.forced_tokens > len(_LONG_KEY)
+        assert answer.tokens == answer.finish.completion_tokens == len(answer.text.encode())
+    assert bench.answers[free][0].finish is not None
+    bench.check_nothing_leaked()
+
+
+def test_forced_tokens_are_computed_in_few_steps_and_count_as_cached_work_of_none(
+    compiler: ConstraintCompiler,
+) -> None:
+    bench = Bench(slot_tokens=256)
+    number = constrained(
+        bench, compiler, JsonSchema(json.dumps(_SCHEMA)), Ask(prompt=(1,), max_tokens=240, sampling=_WARM)
+    )
+    bench.run()
+    (answer,) = bench.answers[number]
+    assert len(bench.backend.steps) < answer.tokens / 2
+    assert bench.backend.computed == bench.computed_by_sequences()
+
+
+@pytest.mark.parametrize("limit", [1, 5, 40, 90])
+def test_a_limit_cuts_also_within_a_forced_run(compiler: ConstraintCompiler, limit: int) -> None:
+    bench = Bench(slot_tokens=256)
+    number = constrained(
+        bench, compiler, JsonSchema(json.dumps(_SCHEMA)), Ask(prompt=(1,), max_tokens=limit, sampling=_WARM)
+    )
+    bench.run()
+    (answer,) = bench.answers[number]
+    assert answer.finish is not None
+    assert (answer.finish.reason, answer.tokens) == ("length", limit)
+    bench.check_nothing_leaked()
+
+
+def test_a_stop_string_within_a_forced_run_stops_there(compiler: ConstraintCompiler) -> None:
+    bench = Bench(slot_tokens=256)
+    ask = Ask(prompt=(1,), max_tokens=200, stop=("longer",), sampling=GREEDY)
+    number = constrained(bench, compiler, JsonSchema(json.dumps(_SCHEMA)), ask)
+    bench.run()
+    (answer,) = bench.answers[number]
+    assert answer.text == '{"a_key_that_is_much_'
+
+
+def test_choices_of_one_request_follow_their_own_constraints(compiler: ConstraintCompiler) -> None:
+    bench = Bench(slot_tokens=256)
+    ask = Ask(prompt=(1,), n=3, max_tokens=20, sampling=_WARM)
+    number = constrained(bench, compiler, Regex("(ab|cd){2,6}x"), ask)
+    bench.run()
+    texts = [answer.text for answer in bench.answers[number]]
+    assert all(text.endswith("x") for text in texts)
+    assert len(set(texts)) > 1
+
+
+def test_a_whole_answer_ends_without_asking_for_an_end(compiler: ConstraintCompiler) -> None:
+    bench = Bench()
+    number = constrained(bench, compiler, Regex("yes"), Ask(prompt=(1,), max_tokens=20))
+    bench.run()
+    (answer,) = bench.answers[number]
+    assert (answer.text, answer.tokens) == ("yes", 3)
