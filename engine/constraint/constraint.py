@@ -13,7 +13,8 @@ from engine.constraint.mask import Mask
 from engine.constraint.mask_thread import MaskThread
 from engine.errors import InternalError, InvalidRequest
 
-_OUTGROWN = ("ParserTooComplex", "LexerTooComplex")
+# llguidance's stop reason does not always tell a limit from a wrong token; its words do.
+_WRONG_TOKEN = "doesn't satisfy the grammar"
 
 
 class Constraint:
@@ -83,6 +84,9 @@ class Constraint:
     def _compute_pending(self) -> None:
         try:
             self._compute()
+        except BaseException:
+            # A thread that dies of it would leave every later mask undone: `apply` computes it again, and raises.
+            self._has_mask = False
         finally:
             self._pending.release()
 
@@ -167,7 +171,7 @@ class Constraint:
                 "the constraint leads to a place where no token of this model can follow", param=self._param
             )
         reason = matcher.get_error().splitlines()[0]
-        if matcher.stop_reason() in _OUTGROWN:
-            self._forget()
-            raise InvalidRequest(f"the constraint outgrew its limits: {reason}", param=self._param)
-        raise InternalError(f"the constraint refuses a token that it allowed: {reason}")
+        if _WRONG_TOKEN in reason:
+            raise InternalError(f"a token went past the constraint: {reason}")
+        self._forget()
+        raise InvalidRequest(f"the constraint outgrew its limits: {reason}", param=self._param)

@@ -21,7 +21,8 @@ class Mask:
 
     def __init__(self, size: int, ends: list[int]) -> None:
         self.size = size
-        self.words = -(-(max(size, *ends) + 1) // 32)
+        # An end token may stand behind the vocabulary, where a model has none.
+        self.words = -(-max(size, max(ends) + 1) // 32)
         octets = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
         self._table = np.where(octets == 1, np.float32(0.0), _MINUS_INFINITY)
         self._rows = np.empty((self.words * 4, 8), dtype=np.float32)

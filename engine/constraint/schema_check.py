@@ -40,6 +40,12 @@ _DRAFTS = tuple(
     f"json-schema.org/{draft}/schema" for draft in ("draft/2020-12", "draft/2019-09", "draft-07", "draft-06")
 )
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_NEGATED_SET = re.compile(r"\[\^(?:[^\]\\]|\\.)*\]")
+_ESCAPE = re.compile(
+    r"\\(?:(?:x(?=[0-9a-fA-F]{2})|u(?=[0-9a-fA-F]{4})|U(?=[0-9a-fA-F]{8}))(?P<code>(?<=x)..|(?<=u).{4}|(?<=U).{8})"
+    r"|[xuU]\{(?P<braced>[0-9a-fA-F]+)\}|(?P<bell>[av])|.)",
+    re.DOTALL,
+)
 _BRACKETS = re.compile(r"[\[{\]}]")
 _UNWRITABLE = frozenset(map(chr, (*range(0x20), 0x7F))) - frozenset("\b\f\n\r\t")
 
@@ -112,6 +118,7 @@ def _check(at: str, schema: dict[str, Json]) -> None:
             continue
         _check_type(at, keyword, value)
     _check_values(at, schema)
+    _check_patterns(at, schema)
     _check_least_properties(at, schema)
 
 
@@ -147,11 +154,28 @@ def _check_values(at: str, schema: dict[str, Json]) -> None:
         value = values.pop()
         if isinstance(value, dict):
             values += value.values()
-            values += value.keys()
         elif isinstance(value, list):
             values += value
         elif isinstance(value, str) and not _UNWRITABLE.isdisjoint(value):
             _refuse(at, "`const` and `enum` take no control characters other than \\b, \\f, \\n, \\r and \\t")
+
+
+def _check_patterns(at: str, schema: dict[str, Json]) -> None:
+    """In a pattern, too, a control character would be left out; sets that exclude some are fine, and common."""
+    named = schema.get("patternProperties", {})
+    patterns: list[Json] = list(named) if isinstance(named, dict) else []
+    if "pattern" in schema:
+        patterns.append(schema["pattern"])
+    for pattern in patterns:
+        rest = _NEGATED_SET.sub("", pattern) if isinstance(pattern, str) else ""
+        escaped = (hit["code"] or hit["braced"] for hit in _ESCAPE.finditer(rest))
+        codes = {chr(int(code, 16)) for code in escaped if code and int(code, 16) < 0x110000}
+        if not _UNWRITABLE.isdisjoint(codes.union(rest)) or any(
+            hit["bell"] for hit in _ESCAPE.finditer(rest)
+        ):
+            _refuse(
+                at, "`pattern` takes no control characters other than \\f, \\n, \\r and \\t outside of [^...]"
+            )
 
 
 def _check_least_properties(at: str, schema: dict[str, Json]) -> None:

@@ -99,6 +99,7 @@ class Retokenizer:
     def fall_back_on(self, greedy: Callable[[str], list[int]]) -> None:
         """Tokenise with ``greedy`` what the vocabulary's own tokeniser would not give back byte for byte."""
         self._fallback = greedy
+        self._tokens_of_part.cache_clear()
 
     def __call__(self, text: str) -> list[int]:
         tokens: list[int] = []
