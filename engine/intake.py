@@ -45,12 +45,12 @@ class Intake:
             for j in range(request.n)
         ]
         if request.constraint is not None:
-            self._constrain(sequences, request.constraint)
+            self._constrain(sequences, request.constraint, request.constraint_param)
         return sequences
 
-    def _constrain(self, sequences: list[Sequence], spec: ConstraintSpec) -> None:
+    def _constrain(self, sequences: list[Sequence], spec: ConstraintSpec, param: str) -> None:
         """Give each sequence its own constraint. Takes up to a second or two for one that is new."""
-        constraint = self._compiler.compile(spec)
+        constraint = self._compiler.compile(spec, param=param)
         for sequence in sequences:
             sequence.constraint = constraint.clone()
             # What is free in a constrained answer is short, and its long repetitions are forced anyway.

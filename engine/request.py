@@ -25,6 +25,8 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the client expects the answer to be: drafted where it holds, without any effect on the answer."""
     constraint: ConstraintSpec | None = None
     """What every choice must be; an answer that is not cut by its length is that."""
+    constraint_param: str = ""
+    """The field of the client's request that holds the constraint, for refusals."""
     tenant: str = ""
     """Who asks, as far as the server tells people apart; tenants take turns in the queue."""
     request_id: str = ""

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.constraint.spec import ConstraintSpec
 from engine.prompt import Prompt
 from engine.request import EngineRequest
 from engine.sampling.params import SamplingParams
+
+
+class Constraint(msgspec.Struct, frozen=True):
+    """What every choice must be, and the field of the request that says so: the one to name when it is refused."""
+
+    spec: ConstraintSpec
+    param: str
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +31,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     sampling: SamplingParams = SamplingParams()
     prediction: str | None = None
     """What the client expects the answer to be; it makes the answer come sooner, and no other."""
+    constraint: Constraint | None = None
     request_id: str = ""
 
     @property
@@ -40,5 +49,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
             stop=self.stop,
             sampling=self.sampling,
             prediction=self.prediction,
+            constraint=self.constraint.spec if self.constraint else None,
+            constraint_param=self.constraint.param if self.constraint else "",
             request_id=self.request_id,
         )

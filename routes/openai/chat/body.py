@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from engine.constraint.spec import ConstraintSpec
 from routes.not_served import NotServed
 from routes.openai.chat.message import Message, TextPart, joined
-from routes.openai.sampling_fields import Count, SamplingFields
+from routes.openai.constraint_fields import ConstraintFields, ResponseFormat, format_spec
+from routes.openai.sampling_fields import Count
 from routes.wire_body import WireObject
 
 _MOST_METADATA = 16  # OpenAI's limit
@@ -42,7 +44,7 @@ class Prediction(WireObject):
 _TOOLS = "tools are not there yet"
 
 
-class ChatCompletionBody(SamplingFields):
+class ChatCompletionBody(ConstraintFields):
     messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: Count | None = None
 
@@ -58,9 +60,7 @@ class ChatCompletionBody(SamplingFields):
     parallel_tool_calls: Annotated[object, NotServed(_TOOLS, (True, False))] = None
     functions: Annotated[object, NotServed(_TOOLS)] = None
     function_call: Annotated[object, NotServed(_TOOLS, ("none", "auto"))] = None
-    response_format: Annotated[object, NotServed("answers are free text, for now", ({"type": "text"},))] = (
-        None
-    )
+    response_format: ResponseFormat | None = None
     logprobs: Annotated[object, NotServed("log-probabilities are not there yet", (False,))] = None
     top_logprobs: Annotated[object, NotServed("log-probabilities are not there yet")] = None
     modalities: Annotated[object, NotServed("models speak text only", (["text"],))] = None
@@ -76,3 +76,7 @@ class ChatCompletionBody(SamplingFields):
     prompt_cache_options: Annotated[object, NotServed("the prefix cache has one policy for all", ({},))] = (
         None
     )
+
+    def _specs(self) -> dict[str, ConstraintSpec | None]:
+        openais = None if self.response_format is None else format_spec(self.response_format)
+        return {"response_format": openais, **super()._specs()}

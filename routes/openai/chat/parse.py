@@ -28,6 +28,7 @@ def parse(body: ChatCompletionBody, request_id: str) -> GenerationRequest:
         ignore_eos=bool(body.ignore_eos),
         stop=body.stop_strings,
         sampling=body.sampling_params(),
+        constraint=body.constraint(),
         prediction=body.prediction.text() if body.prediction else None,
         request_id=request_id,
     )

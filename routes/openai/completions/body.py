@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag
 
 from routes.not_served import NotServed
-from routes.openai.sampling_fields import SamplingFields, TokenId
+from routes.openai.constraint_fields import ConstraintFields
+from routes.openai.sampling_fields import TokenId
 
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
@@ -34,7 +35,7 @@ Prompt = Annotated[
 ]
 
 
-class CompletionBody(SamplingFields):
+class CompletionBody(ConstraintFields):
     prompt: Prompt | None
     best_of: Annotated[int, Field(ge=1, le=20)] | None = None
     """Honoured where it chooses nothing: when it equals ``n``."""

@@ -29,6 +29,7 @@ def parse(body: CompletionBody, request_id: str) -> GenerationRequest:
         ignore_eos=bool(body.ignore_eos),
         stop=body.stop_strings,
         sampling=body.sampling_params(),
+        constraint=body.constraint(),
         request_id=request_id,
     )
 

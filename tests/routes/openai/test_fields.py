@@ -165,6 +165,10 @@ BOUNDS: list[tuple[str, list[object], list[object]]] = [
     ("ignore_eos", [True, False], [0, 1, "true"]),
     ("stream", [True, False], [0, 1, "true"]),
     ("timings", [True, False], [0, 1, "true"]),
+    ("json_schema", [{}, {"type": "object"}], [[], "x", 1, True]),
+    ("grammar", ['root ::= "x"', "x" * 65_536], ["", "x" * 65_537, {}, 1]),
+    ("regex", ["x"], ["", "x" * 65_537, {}, 1]),
+    ("lark", ['start: "x"'], ["", "x" * 65_537, {}, 1]),
     ("user", ["", "x"], [1, ["x"]]),
     ("model", ["m"], ["", "x" * 513, 1]),
 ]  # fmt: skip
