@@ -27,6 +27,7 @@ from benchmarks.result import Result
 from benchmarks.served import ServedModel
 from benchmarks.shared_head import measure_shared_head
 from benchmarks.startup import measure_startup
+from benchmarks.structured import measure_structured
 from benchmarks.throughput import ThroughputRow, measure_throughput, throughput_results
 from benchmarks.workload import Workload
 from model_registry.sources.bundled import locate_bundled
@@ -119,6 +120,7 @@ def _workloads(
         "shared-head": lambda: [measure_shared_head(bench.bare, bench.served, rounds=rounds)],
         "chat": lambda: [measure_chat_turns(bench.served)],
         "repetition": lambda: measure_repetition(bench.served, bench.plain, rounds=rounds),
+        "structured": lambda: measure_structured(bench.served, rounds=rounds),
         "queue": lambda: [measure_queue_flood(bench.served)],
         "idle": lambda: [measure_idle(bench.served)],
     }

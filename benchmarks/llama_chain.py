@@ -60,8 +60,11 @@ class LlamaChain:
     def candidates(self, logits: npt.NDArray[np.float32]) -> dict[int, float]:
         """The tokens left, and their logits divided by the temperature."""
         array = self.apply(logits)
-        left = [(array.data[i].id, array.data[i].logit) for i in range(array.size)]
-        return {token: logit for token, logit in left if logit > -np.inf}
+        # A sampler may have moved the beginning of the array.
+        start = (ctypes.addressof(array.data.contents) - self._data.ctypes.data) // _TOKEN.itemsize
+        left = self._data[start : start + array.size]
+        left = left[left["logit"] > -np.inf]
+        return dict(zip(left["id"].tolist(), left["logit"].tolist(), strict=True))
 
 
 def _samplers(params: SamplingParams, size: int, draws: bool, vocabulary: Any) -> list[Any]:  # noqa: ANN401
