@@ -145,12 +145,20 @@ def _first_past(reached: npt.NDArray[np.float64], goal: float) -> int:
 
 
 def largest(values: Logits, count: int) -> Ids:
-    """Indices of the ``count`` largest of ``values`` that are not -inf (of all if there are fewer), in no order."""
+    """Indices of the ``count`` largest of ``values`` that are not -inf, or of all if there are fewer.
+
+    In no order; of equal values the first are taken.
+    """
     bound = _least_of_largest(values, count)
     held = np.flatnonzero(values >= bound) if bound > -np.inf else np.flatnonzero(values > -np.inf)
     if held.size <= count:
         return held
-    return held[np.argpartition(values[held], held.size - count)[-count:]]
+    near = values[held]
+    cut = np.partition(near, near.size - count)[near.size - count]
+    above = np.flatnonzero(near > cut)
+    ties = np.flatnonzero(near == cut)[: count - above.size]
+    kept: Ids = held[np.concatenate([above, ties])]
+    return kept
 
 
 def _least_of_largest(values: Logits, count: int) -> float:

@@ -29,6 +29,6 @@ def top_logprobs(
     logprob = float(logits[token]) - normaliser
     if count == 0:
         return logprob, np.empty(0, dtype=np.intp), np.empty(0, dtype=np.float32)
-    ids = np.sort(largest(logits, count))
+    ids = np.sort(largest(logits, count))  # so that a stable sort keeps the order of equal ones
     ids = ids[np.argsort(-logits[ids], kind="stable")]
     return logprob, ids, (logits[ids] - np.float32(normaliser))

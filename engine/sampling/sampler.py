@@ -19,8 +19,6 @@ from engine.sampling.penalties import Penalties
 from engine.sampling.scratch import Scratch
 from engine.sampling.terms import BAN, Terms
 
-__all__ = ["Sampler", "Scratch"]
-
 _SEED_BITS = 2**64
 _NO_TERMS = Terms()
 

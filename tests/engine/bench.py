@@ -13,7 +13,8 @@ from engine.drafter import Drafter
 from engine.events import Finish
 from engine.frames import StepReport
 from engine.sampling.params import SamplingParams
-from engine.sampling.sampler import Sampler, Scratch
+from engine.sampling.sampler import Sampler
+from engine.sampling.scratch import Scratch
 from engine.sequence import Sequence
 from engine.step_budget import StepBudget
 from engine.stop_matcher import StopMatcher

@@ -11,10 +11,17 @@ import pytest
 from hypothesis import given, settings
 
 from engine.sampling.params import SamplingParams
-from engine.sampling.sampler import Sampler, Scratch
+from engine.sampling.sampler import Sampler
+from engine.sampling.scratch import Scratch
 
 Logits = npt.NDArray[np.float32]
 _NOTHING = np.empty(0, dtype=np.int32)
+
+
+def _changed(params: SamplingParams) -> str:
+    defaults = SamplingParams()
+    named = {name: getattr(params, name) for name in params.__struct_fields__}
+    return ",".join(f"{k}={v}" for k, v in named.items() if v != getattr(defaults, k))
 
 
 def _sampler(
@@ -69,14 +76,14 @@ def _allowed(logits: Logits, params: SamplingParams) -> npt.NDArray[np.float64]:
         SamplingParams(seed=6, min_p=0.1),
         SamplingParams(seed=7, temperature=1.5, top_k=40, top_p=0.9, min_p=0.05),
     ],
-    ids=str,
+    ids=_changed,
 )
-@pytest.mark.parametrize("size", [30, 700])
+@pytest.mark.parametrize("size", [30, 700, 5000])
 def test_tokens_come_as_often_as_they_should(params: SamplingParams, size: int) -> None:
     """Pearson's chi-square with a fixed seed, so it passes always or never; the bound is some five deviations."""
     logits = np.random.default_rng(size).normal(0, 2, size).astype(np.float32)
     logits[::7] = -np.inf
-    count = 20_000
+    count = 8000
     probabilities = _allowed(logits, params)
     drawn = np.bincount(_draws(params, logits, count), minlength=size)
     assert not drawn[probabilities == 0].any(), "a token that the filters exclude was drawn"
@@ -89,7 +96,9 @@ def test_tokens_come_as_often_as_they_should(params: SamplingParams, size: int) 
     assert chi_square < freedom + 5 * math.sqrt(2 * freedom) + 5
 
 
-@pytest.mark.parametrize("params", [SamplingParams(seed=11), SamplingParams(seed=11, top_p=0.95)], ids=str)
+@pytest.mark.parametrize(
+    "params", [SamplingParams(seed=11), SamplingParams(seed=11, top_p=0.95)], ids=_changed
+)
 def test_a_seed_reproduces_and_choices_differ(params: SamplingParams) -> None:
     logits = np.zeros(1000, dtype=np.float32)
     runs = [[_draws(params, logits, 20)] for _ in range(2)]
@@ -117,6 +126,48 @@ def test_greedy_takes_the_likeliest_and_of_ties_the_first() -> None:
     assert set(_draws(SamplingParams(top_k=1), logits, 5)) == {1}
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.5])
+def test_filters_may_take_the_likeliest_from_greedy_sampling(temperature: float) -> None:
+    logits = np.array([2.0, 2.5, 1.5, -9.0], dtype=np.float32)
+    always = SamplingParams(temperature=temperature, xtc_probability=1.0, xtc_threshold=0.25, top_k=2, seed=1)
+    assert set(_draws(always, logits, 20)) == {0}
+    typical = SamplingParams(temperature=temperature, typical_p=0.05, seed=1)
+    assert set(_draws(typical, logits, 20)) == {0}
+
+
+def test_xtc_acts_as_often_as_it_is_asked_to() -> None:
+    logits = np.array([5.0, 5.0, -9.0], dtype=np.float32)
+    params = SamplingParams(xtc_probability=0.3, xtc_threshold=0.4, seed=8)
+    # Half of the draws give token 1 where nothing is taken out, and none where the one of the two that stays is 0.
+    share = _draws(params, logits, 20_000).count(1) / 20_000
+    assert share == pytest.approx(0.35, abs=0.02)
+
+
+def test_a_dynamic_temperature_cools_what_is_sure_and_heats_what_is_not() -> None:
+    params = SamplingParams(temperature=1.0, dynatemp_range=0.9, seed=4)
+    sure = np.array([3.0, 0.0, 0.0, 0.0], dtype=np.float32)
+    plain = SamplingParams(temperature=1.0, seed=4)
+    assert _draws(params, sure, 5000).count(0) > _draws(plain, sure, 5000).count(0) + 100
+    assert set(_draws(params, np.zeros(4, dtype=np.float32), 100)) == {0, 1, 2, 3}
+
+
+def test_drafted_positions_are_sampled_as_if_one_by_one() -> None:
+    """Stopping at the first token that differs from its draft leaves the state as plain sampling would."""
+    params = SamplingParams(temperature=0.9, top_p=0.9, frequency_penalty=0.5, dry_multiplier=0.8, seed=6)
+    rows = np.random.default_rng(1).normal(0, 2, (40, 50)).astype(np.float32)
+    plain = _sampler(params, 50)
+    expected = [plain.sample(row.copy(), may_end=True) for row in rows]
+    drafting, said = _sampler(params, 50), list[int]()
+    random = np.random.default_rng(2)
+    while len(said) < len(rows):
+        drafts = [t if random.random() < 0.7 else 0 for t in expected[len(said) : len(said) + 4]]
+        for row, draft in zip(rows[len(said) :].copy(), [*drafts, -1], strict=False):
+            said.append(drafting.sample(row, may_end=True))
+            if said[-1] != draft:
+                break
+    assert said == expected
+
+
 def test_equal_logits_are_all_drawn() -> None:
     for params in (
         SamplingParams(seed=1),
@@ -138,7 +189,7 @@ def test_a_bias_of_100_decides() -> None:
     assert set(_draws(SamplingParams(seed=3, logit_bias={2: 100.0}), logits, 50)) == {2}
 
 
-@pytest.mark.parametrize("params", [SamplingParams(temperature=0.0), SamplingParams(seed=1)], ids=str)
+@pytest.mark.parametrize("params", [SamplingParams(temperature=0.0), SamplingParams(seed=1)], ids=_changed)
 def test_an_end_that_may_not_come_does_not_come(params: SamplingParams) -> None:
     sampler = _sampler(params, 4, end=(0, 3))
     logits = np.array([50.0, 1.0, 1.0, 60.0], dtype=np.float32)
@@ -165,22 +216,43 @@ _temperatures = st.one_of(
 @settings(deadline=None, max_examples=500)
 @given(
     temperature=_temperatures,
-    top_k=st.integers(0, 20),
-    top_p=st.one_of(st.just(1.0), st.floats(0.0, 1.0), st.just(5e-324)),
-    min_p=st.one_of(st.just(0.0), st.floats(0.0, 1.0), st.just(5e-324)),
+    parameters=st.fixed_dictionaries(
+        {
+            "top_k": st.integers(0, 20),
+            "top_p": st.one_of(st.just(1.0), st.floats(0.0, 1.0), st.just(5e-324)),
+            "min_p": st.one_of(st.just(0.0), st.floats(0.0, 1.0), st.just(5e-324)),
+        },
+        optional={
+            "typical_p": st.floats(0.0, 1.0),
+            "top_n_sigma": st.floats(0.0, 100.0),
+            "xtc_probability": st.floats(0.0, 1.0),
+            "xtc_threshold": st.floats(0.0, 1.0),
+            "min_keep": st.integers(0, 400),
+            "dynatemp_range": st.floats(0.0, 2.0),
+            "dynatemp_exponent": st.floats(0.0, 10.0),
+            "mirostat": st.integers(0, 2),
+            "mirostat_tau": st.floats(0.0, 100.0),
+            "mirostat_eta": st.floats(0.0, 1.0),
+            "repeat_penalty": st.floats(0.001, 10.0),
+            "repeat_last_n": st.integers(-1, 3),
+            "dry_multiplier": st.floats(0.0, 100.0),
+            "dry_base": st.floats(1.0, 100.0),
+            "dry_allowed_length": st.integers(0, 2),
+        },
+    ),
     logits=st.lists(st.one_of(st.floats(-1e4, 1e4, width=32), st.just(-math.inf)), min_size=2, max_size=300),
     survivor=st.integers(0, 10_000),
 )
 def test_every_legal_parameter_draws_a_token_that_can_be(
-    temperature: float, top_k: int, top_p: float, min_p: float, logits: list[float], survivor: int
+    temperature: float, parameters: dict[str, float], logits: list[float], survivor: int
 ) -> None:
     """Warnings are errors here, so an overflow or a NaN on the way fails, too."""
     row = np.array(logits, dtype=np.float32)
     row[survivor % len(row)] = 1.0
-    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=5)
+    params = SamplingParams(temperature=temperature, seed=5, **parameters)  # type: ignore[arg-type]
     for token in _draws(params, row, 3):
         assert np.isfinite(row[token])
-    if 0.0 <= temperature < 1e-6:
+    if params.is_cold and parameters.keys() == {"top_k", "top_p", "min_p"}:
         assert row[token] == row.max()
 
 
@@ -193,7 +265,7 @@ def test_every_legal_parameter_draws_a_token_that_can_be(
         SamplingParams(seed=1, top_p=0.5),
         SamplingParams(seed=1, min_p=0.5),
     ],
-    ids=str,
+    ids=_changed,
 )
 @pytest.mark.parametrize("at", [0, 255, 256, 599])
 def test_the_only_token_left_is_drawn(params: SamplingParams, at: int) -> None:
