@@ -63,9 +63,7 @@ class NativeContext:
         # llama_batch_init gives each token its own one-element array of sequence ids. We point them all into
         # one array instead, so that slots too are written as a vector; the originals are put back before freeing.
         # Kept as addresses: what ctypes hands out for a pointer in an array is a view, and would change with it.
-        self._own_seq_ids = [
-            ctypes.cast(raw.seq_id[i], ctypes.c_void_p).value for i in range(self.batch_tokens)
-        ]
+        self._own_seq_ids = [ctypes.addressof(raw.seq_id[i].contents) for i in range(self.batch_tokens)]
         for i in range(self.batch_tokens):
             raw.seq_id[i] = ctypes.cast(slot_of.ctypes.data + 4 * i, ctypes.POINTER(ctypes.c_int32))
             raw.n_seq_id[i] = 1
