@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol
 
 from engine.config import EngineConfig, EngineStats, ModelFacts
+from engine.errors import NibbleError
 from engine.events import Event
 from engine.request import EngineRequest
 
@@ -29,6 +30,11 @@ class EngineHandle(Protocol):
     @property
     def is_ready(self) -> bool:
         """False while its worker restarts."""
+        ...
+
+    @property
+    def failure(self) -> NibbleError | None:
+        """Why it will never answer again: its workers kept dying, and nothing of it is left to stop."""
         ...
 
     def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:

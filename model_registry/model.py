@@ -53,6 +53,12 @@ class Model:
         check_transition(self.id, self.state, state)
         self.state = state
 
+    def notice_death(self, now: float) -> None:
+        """An engine that has given up leaves a model that failed, to be loaded again as after any failure."""
+        if self.state == "ready" and self.engine is not None and self.engine.failure is not None:
+            self.failure, self.failed_at, self.engine = self.engine.failure, now, None
+            self.become("failed")
+
     def needs_load(self, now: float, retry_pause_s: float) -> bool:
         """Nothing is loaded or loading, and no failure is fresh enough to be the answer."""
         if self.state == "failed":

@@ -123,17 +123,25 @@ class ModelRegistry:
 
     def cards(self) -> list[ModelCard]:
         """Every model, sorted by id."""
+        self._notice_deaths()
         return [self._models[model_id].card() for model_id in sorted(self._models)]
 
     def card(self, model_id: str) -> ModelCard:
         """One model. Raises ModelNotFound, whose message names the nearest known ids."""
+        self._notice_deaths()
         return self._model(model_id).card()
+
+    def _notice_deaths(self) -> None:
+        now = self._clock()
+        for model in self._models.values():
+            model.notice_death(now)
 
     def knows(self, model_id: str) -> bool:
         return model_id in self._models
 
     def figures(self) -> list[ModelFigures]:
         """Figures of every model, for metrics: never loads one, nor counts as use."""
+        self._notice_deaths()
         return [model.figures() for model in self._models.values()]
 
     @asynccontextmanager
@@ -157,6 +165,7 @@ class ModelRegistry:
 
     async def _engine_of(self, model: Model) -> EngineHandle:
         self._refuse_when_draining()
+        model.notice_death(self._clock())
         if model.needs_load(self._clock(), self._config.retry_pause_s):
             self._begin_load(model)
         if model.load is not None:

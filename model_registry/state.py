@@ -1,7 +1,7 @@
 """The states of a model, and the changes that are legal. Pure: it decides nothing and does nothing.
 
 registered ──> loading ──> ready ──> draining ──> unloaded
-    ^             │  ^                               │
+    ^             │  ^        └──> failed            │
     │             │  └───────────────────────────────┤
     │             └──> failed ──> loading            │
     └── (never again: a model that was loaded once is ``unloaded``, not ``registered``)
@@ -20,7 +20,7 @@ STATES: tuple[ModelState, ...] = ("registered", "loading", "ready", "failed", "d
 TRANSITIONS: dict[ModelState, frozenset[ModelState]] = {
     "registered": frozenset({"loading", "failed"}),
     "loading": frozenset({"ready", "failed", "unloaded"}),
-    "ready": frozenset({"draining"}),
+    "ready": frozenset({"draining", "failed"}),
     "failed": frozenset({"loading"}),
     "draining": frozenset({"unloaded"}),
     "unloaded": frozenset({"loading"}),

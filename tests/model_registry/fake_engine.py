@@ -24,6 +24,7 @@ class FakeEngine:
         self.restarts = 0
         self.is_ready = True
         self.is_stopped = False
+        self.failure: NibbleError | None = None
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
         raise NotImplementedError

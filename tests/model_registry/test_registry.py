@@ -309,3 +309,30 @@ async def test_all_failed_is_hopeless(models: Path) -> None:
     await house.registry.preloaded()
     assert house.registry.is_hopeless
     await house.registry.stop()
+
+
+async def test_an_engine_that_gave_up_leaves_a_failed_model_that_loads_again_after_the_pause(
+    models: Path,
+) -> None:
+    house = await House(models).started()
+    async with house.registry.lease("alpha"):
+        pass
+    house.factory.engines[0].failure = ModelLoadFailed("keeps dying")
+    assert (house.registry.card("alpha").state, house.registry.card("alpha").failure) == (
+        "failed",
+        "keeps dying",
+    )
+    assert not house.registry.is_ready
+    with pytest.raises(ModelLoadFailed, match="keeps dying"):
+        async with house.registry.lease("alpha"):
+            pass
+    house.clock.now += 60.0
+    waiting = asyncio.create_task(_leased(house.registry, "alpha"))
+    (await house.factory.reached(2)).succeed()
+    assert (await waiting) == "ready"
+    await house.registry.stop()
+
+
+async def _leased(registry: ModelRegistry, model_id: str) -> str:
+    async with registry.lease(model_id) as lease:
+        return lease.card.state

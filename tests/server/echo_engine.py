@@ -26,6 +26,7 @@ class EchoEngine:
         self.facts = facts()
         self.stats = EngineStats(kv_capacity_tokens=1000)
         self.restarts = 0
+        self.failure = None
         self.is_ready = True
 
     @classmethod
