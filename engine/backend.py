@@ -34,7 +34,9 @@ class Backend(Protocol):
 
     slots: int
     slot_tokens: int
-    """Tokens that one slot holds."""
+    """Tokens that one slot holds at most."""
+    pool_tokens: int | None
+    """Tokens that all slots hold together, where they share one pool; None where each has its own room."""
     batch_tokens: int
     """Tokens that one step computes at most."""
     output_rows: int

@@ -7,6 +7,9 @@ from typing import Literal
 import msgspec
 
 KvLayout = Literal["partitioned", "unified"]
+KvLayoutChoice = Literal["auto", "partitioned", "unified"]
+CacheType = Literal["f16", "q8_0", "q4_0"]
+FlashAttention = Literal["auto", "on", "off"]
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +26,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Layers computed by the GPU; None is all of them where the build has a GPU backend."""
     kv_budget_bytes: int | None = None
     """Memory for the KV cache; None is a share of what the machine or its cgroup has left."""
+    kv_layout: KvLayoutChoice = "auto"
+    """Whether each request has a buffer of its own or all share a pool; auto follows the budget (memory_plan)."""
     step_target_s: float = 0.25
     """The longest gap that prefill may put between two tokens of a running stream."""
     speculation: bool = True
@@ -47,6 +52,10 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     parallel: int
     kv_layout: KvLayout
     kv_bytes: int
+    kv_tokens: int = 0
+    """Tokens that all requests hold together; 0 is a fact not told."""
+    kv_reason: str = ""
+    """Why this layout was chosen."""
     threads: int
     threads_reason: str
     backend: str

@@ -34,7 +34,12 @@ class EngineCore:
     ) -> None:
         self._end_tokens = frozenset(end_tokens.tolist())
         self._clock = clock
-        self._cache = PrefixCache(backend.slots, backend.slot_tokens, is_sharing=backend.shares_prefixes)
+        self._cache = PrefixCache(
+            backend.slots,
+            backend.slot_tokens,
+            is_sharing=backend.shares_prefixes,
+            pool_tokens=backend.pool_tokens,
+        )
         self._scheduler = Scheduler(
             self._cache,
             budget or StepBudget(target_s=step_target_s, maximum=backend.batch_tokens),
@@ -44,7 +49,9 @@ class EngineCore:
         )
         self._executor = Executor(backend)
         self._requests: dict[int, list[Sequence]] = {}
-        self._stats = EngineStats(kv_capacity_tokens=backend.slots * backend.slot_tokens)
+        self._stats = EngineStats(
+            kv_capacity_tokens=backend.pool_tokens or backend.slots * backend.slot_tokens
+        )
 
     @property
     def has_work(self) -> bool:
@@ -80,6 +87,7 @@ class EngineCore:
         try:
             logits = self._executor.run(plan)
         except DecodeFailed as error:
+            self._executor.forget(plan.changed_slots)
             return StepReport(pieces=[], failures=self._fail(plan.touched, error), stats=self.stats)
         self._scheduler.commit(plan, self._clock() - started_s)
         self._stats.steps_total += 1
@@ -88,11 +96,14 @@ class EngineCore:
         row = 0
         for sequence in plan.sampled:
             rows = 1 + len(sequence.drafts)
-            # One that failed in this very step has taken the other choices of its request along.
-            if sequence.is_live:
+            if not sequence.is_live:
+                # One that failed in this very step has taken the other choices of its request along.
+                sequence.drafted += len(sequence.drafts)
+            else:
                 try:
                     piece = self._advance(sequence, logits[row : row + rows])
                 except (DecodeFailed, NibbleError) as error:
+                    self._executor.forget([sequence.slot])
                     failures += self._fail([sequence], error)
                 else:
                     if piece is not None:

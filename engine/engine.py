@@ -180,7 +180,13 @@ class Engine:
         worker = WorkerProcess(self._on_frame)
         self.facts = await worker.start(self.config)
         self._worker = worker
-        self._latest = EngineStats(kv_capacity_tokens=self.facts.context * self.facts.parallel)
+        facts = self.facts
+        self._latest = EngineStats(kv_capacity_tokens=facts.kv_tokens or facts.context * facts.parallel)
+        _logger.info(
+            "%s: KV cache %s, %d requests of at most %d tokens in %.0f MiB: %s",
+            *(self.config.model_id, facts.kv_layout, facts.parallel, facts.context),
+            *(facts.kv_bytes / 2**20, facts.kv_reason),
+        )
 
     async def _supervise(self) -> None:
         """Wait for each death, tell its streams, and start the next worker: until stopped, or until it is hopeless."""

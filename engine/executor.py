@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from engine.backend import Backend, Logits, Tokens
@@ -16,16 +18,28 @@ class Executor:
         self._backend = backend
         self._batch = backend.batch
         self._counting = np.arange(backend.slot_tokens, dtype=np.int32)
+        self._unknown: set[int] = set()
+        """Slots of which a failed step left nobody knows what; they may hold more of a pool than is counted."""
 
     def run(self, plan: Plan) -> Logits:
         """Compute ``plan``. Returns the logits behind each of ``plan.sampled``, drafts included, in that order.
 
         Shape (rows, vocabulary), writable, valid until the next run. Raises DecodeFailed.
         """
+        while self._unknown:
+            slot = min(self._unknown)
+            self._backend.clear_slot(slot)
+            self._unknown.remove(slot)
         for transfer in plan.transfers:
+            for slot in transfer.cleared:
+                self._backend.clear_slot(slot)
             self._transfer(transfer.slot, transfer.source, transfer.shared)
         count, outputs = self._fill(plan)
         return self._backend.decode(count, outputs)
+
+    def forget(self, slots: Iterable[int]) -> None:
+        """Empty ``slots`` before anything else is done: a step failed that was to change them."""
+        self._unknown.update(slots)
 
     def cut(self, sequence: Sequence) -> None:
         """Take out of the cache what was computed past the tokens that ``sequence`` keeps."""

@@ -43,11 +43,13 @@ def load(config: EngineConfig) -> LoadedModel:
         context_trained=model.context_trained,
         kv_bytes_per_token=model.kv_bytes_per_token,
         available=memory.available_bytes(),
+        can_share_pool=not model.is_recurrent,
     )
     context = NativeContext(
         model,
         slots=plan.parallel,
         slot_tokens=plan.context,
+        pool_tokens=plan.kv_tokens if plan.layout == "unified" else None,
         batch_tokens=max(_BATCH_TOKENS, plan.parallel),
         threads=threads.count,
     )
@@ -98,8 +100,10 @@ def _facts(
         context=min(plan.context, context.slot_tokens),
         context_trained=model.context_trained,
         parallel=plan.parallel,
-        kv_layout="partitioned",
+        kv_layout=plan.layout,
         kv_bytes=plan.kv_bytes,
+        kv_tokens=plan.kv_tokens,
+        kv_reason=plan.reason,
         threads=threads.count,
         threads_reason=threads.reason,
         backend=library.backend_description(),

@@ -6,11 +6,17 @@ whose sequence is still running serves as a source as well, for as far as its to
 The record is one array of tokens per slot, and the longest shared prefix is found by comparing the prompt with
 all of them at once. For the few hundred slots that llama.cpp allows this takes some 50 microseconds per
 admission, less than a tree of Python nodes, and there is nothing to rebalance or leak.
+
+The slots either have room of their own each (partitioned), or share one pool of tokens (unified). In a pool
+every running sequence has a promise: room for its prompt and the longest answer it may give, or for the whole
+context where it set no limit. Promises and what idle slots hold never exceed the pool together, so no running
+sequence can run out, whatever the others do; who cannot be promised enough waits. llama.cpp lets copies share
+their cells; we count each slot in full, and so may be too careful, never too bold.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,13 +34,20 @@ class Placement:
     shared: int
     source: int | None = None
     """Slot to copy the prefix from; None where it stands in ``slot`` already."""
+    cleared: tuple[int, ...] = ()
+    """Idle slots to empty before, to make room in the pool."""
 
 
 class PrefixCache:
     """The tokens in each slot, and which slots are busy. Owned by the worker's engine thread."""
 
-    def __init__(self, slots: int, slot_tokens: int, *, is_sharing: bool = True) -> None:
+    def __init__(
+        self, slots: int, slot_tokens: int, *, is_sharing: bool = True, pool_tokens: int | None = None
+    ) -> None:
+        """``pool_tokens`` is what all slots share; None gives each its own ``slot_tokens``."""
         self.is_sharing = is_sharing
+        self._pool_tokens = pool_tokens
+        self._promised = np.zeros(slots, dtype=np.int64)
         self._tokens = np.full((slots, slot_tokens), -1, dtype=np.int32)
         self._lengths = np.zeros(slots, dtype=np.int64)
         self._is_busy = np.zeros(slots, dtype=bool)
@@ -54,6 +67,18 @@ class PrefixCache:
     def held_tokens(self) -> int:
         """Tokens in the cache, whether a sequence runs on them or not."""
         return int(self._lengths.sum())
+
+    @property
+    def taken_tokens(self) -> int:
+        """Tokens of the pool that are promised to running sequences or held by idle slots."""
+        return int(self._promised.sum() + self._lengths[~self._is_busy].sum())
+
+    def has_room(self, tokens: int) -> bool:
+        """Whether a sequence of at most ``tokens`` can be placed now, at the cost of idle slots if need be."""
+        return self.free > 0 and self._can_promise(tokens)
+
+    def _can_promise(self, tokens: int) -> bool:
+        return self._pool_tokens is None or int(self._promised.sum()) + tokens <= self._pool_tokens
 
     def length(self, slot: int) -> int:
         """Tokens computed in ``slot``."""
@@ -79,40 +104,66 @@ class PrefixCache:
         first = np.where(differs.any(axis=1), differs.argmax(axis=1), width)
         return np.minimum(first, self._lengths)
 
-    def place(self, prompt: Tokens) -> Placement:
-        """Choose a free slot for a sequence with ``prompt``, and hold it. The caller has checked ``free``.
+    def place(self, prompt: Tokens, tokens: int) -> Placement:
+        """Choose a free slot for a sequence with ``prompt`` that grows to ``tokens`` at most, and hold it.
 
-        At most all but one token of the prompt is shared, since the last one must be computed for its logits.
+        The caller has checked ``has_room``. At most all but one token of the prompt is shared, since the last one
+        must be computed for its logits.
         """
+        placement = self._make_room(self._choose(prompt), tokens)
+        self._hold(placement)
+        self._promised[placement.slot] = tokens
+        return placement
+
+    def _choose(self, prompt: Tokens) -> Placement:
         held = np.minimum(self._shared_lengths(prompt), len(prompt) - 1)
         source = self._best(held)
         shared = int(held[source])
         if shared < MINIMUM_SHARED:
-            return self._hold(Placement(self._least_recently_used(), 0))
+            return Placement(self._least_recently_used(), 0)
         # In place, if what is cut off there is worth no copy; else elsewhere, which leaves the other branch of a
         # chat its cache: the short title request between two turns shares their head, and must not cost the turns.
         is_small_loss = self.length(source) - shared < MINIMUM_SHARED
         if not self._is_busy[source] and (is_small_loss or self.free == 1):
-            return self._hold(Placement(source, shared))
+            return Placement(source, shared)
         target = self._least_recently_used(but=source)
         if held[target] == shared:
-            return self._hold(Placement(target, shared))
-        return self._hold(Placement(target, shared, source))
+            return Placement(target, shared)
+        return Placement(target, shared, source)
 
-    def _hold(self, placement: Placement) -> Placement:
+    def _make_room(self, placement: Placement, tokens: int) -> Placement:
+        """Forget idle slots, the longest unused first, until the pool has ``tokens`` for ``placement``."""
+        if self._pool_tokens is None:
+            return placement
+        cleared: list[int] = []
+        while self.taken_tokens - self.length(placement.slot) + tokens > self._pool_tokens:
+            idle = ~self._is_busy & (self._lengths > 0)
+            idle[[placement.slot, placement.slot if placement.source is None else placement.source]] = False
+            victims = np.flatnonzero(idle)
+            if victims.size:
+                victim = int(victims[self._last_used[victims].argmin()])
+                self._lengths[victim] = 0
+                cleared.append(victim)
+            else:
+                # Only the idle source is left in the way: go on in its place instead of a copy.
+                assert placement.source is not None, "the caller has checked has_room"
+                placement = Placement(placement.source, placement.shared)
+        return replace(placement, cleared=tuple(cleared))
+
+    def _hold(self, placement: Placement) -> None:
         self._is_busy[placement.slot] = True
         if placement.source is not None:
             self._touch(placement.source)
             self._tokens[placement.slot] = self._tokens[placement.source]
         self._lengths[placement.slot] = placement.shared
         self._touch(placement.slot)
-        return placement
 
     def _least_recently_used(self, but: int | None = None) -> int:
         free = np.flatnonzero(~self._is_busy)
         if but is not None and free.size > 1:
             free = free[free != but]
-        return int(free[self._last_used[free].argmin()])
+        # Empty ones first: they cost nobody anything.
+        return int(free[np.lexsort((self._last_used[free], self._lengths[free] > 0))[0]])
 
     def _touch(self, slot: int) -> None:
         self._clock += 1
@@ -132,6 +183,7 @@ class PrefixCache:
     def release(self, slot: int) -> None:
         """The sequence of ``slot`` has ended; its tokens stay until the place is needed."""
         self._is_busy[slot] = False
+        self._promised[slot] = 0
         self._touch(slot)
 
     def forget(self, slot: int) -> None:

@@ -29,6 +29,8 @@ class Transfer:
     slot: int
     source: int | None
     shared: int
+    cleared: tuple[int, ...] = ()
+    """Idle slots to empty first, which makes room in the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,12 @@ class Plan:
     def decode_tokens(self) -> int:
         """Tokens that the decodes compute, drafts not counted: one each, or more after forced ones."""
         return sum(sequence.pending for sequence in self.decodes)
+
+    @property
+    def changed_slots(self) -> set[int]:
+        """Every slot that this step changes, or was to change."""
+        cleared = {slot for transfer in self.transfers for slot in transfer.cleared}
+        return cleared | {sequence.slot for sequence in self.touched}
 
     @property
     def prefill_tokens(self) -> int:
@@ -163,14 +171,17 @@ class Scheduler:
         return min(shared_prefix(sequence, leader), sequence.prompt_length - 1)
 
     def _admit(self, plan: Plan) -> None:
-        while self._waiting and self._cache.free:
+        # Whose turn it is waits for room, and nobody overtakes: a long request would else wait for ever.
+        while self._waiting and self._cache.has_room(self._waiting.first().max_length):
             sequence = self._waiting.pop()
-            placement = self._cache.place(sequence.prompt)
+            placement = self._cache.place(sequence.prompt, sequence.max_length)
             sequence.slot = placement.slot
             sequence.computed = sequence.cached = placement.shared
             sequence.phase = Phase.PREFILL
             sequence.prefill_started_s = self._clock()
-            plan.transfers.append(Transfer(sequence, placement.slot, placement.source, placement.shared))
+            plan.transfers.append(
+                Transfer(sequence, placement.slot, placement.source, placement.shared, placement.cleared)
+            )
             sequence.leader = self._leader_for(sequence, held=sequence.computed)
             self._running.append(sequence)
 

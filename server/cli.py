@@ -96,6 +96,7 @@ def serve(
     threads: Annotated[int | None, _option("threads")] = None,
     gpu_layers: Annotated[int | None, _option("gpu_layers")] = None,
     kv_budget: Annotated[str | None, _option("kv_budget")] = None,
+    kv_layout: Annotated[str | None, _option("kv_layout")] = None,
     step_target_ms: Annotated[float | None, _option("step_target_ms")] = None,
     speculation: Annotated[bool | None, _option("speculation", "--speculation/--no-speculation")] = None,
     queue_limit: Annotated[int | None, _option("queue_limit")] = None,

@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     threads: int | None = Field(None, ge=1, le=1024)
     gpu_layers: int | None = Field(None, ge=0)
     kv_budget: ByteSize | None = Field(None, ge=1)
+    kv_layout: Literal["auto", "partitioned", "unified"] = "auto"
     step_target_ms: float = Field(250.0, gt=0, le=60_000)
     speculation: bool = True
     queue_limit: int = Field(1024, ge=1)
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
             threads=self.threads,
             gpu_layers=self.gpu_layers,
             kv_budget_bytes=self.kv_budget,
+            kv_layout=self.kv_layout,
             step_target_s=self.step_target_ms / 1000,
             speculation=self.speculation,
             queue_limit=self.queue_limit,

@@ -22,20 +22,30 @@ _FATAL = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}
 
 
 class NativeContext:
-    """Implements ``engine.backend.Backend`` over llama.cpp, one partition of the KV cache per slot."""
+    """Implements ``engine.backend.Backend`` over llama.cpp.
+
+    Without ``pool_tokens`` each slot has a partition of the KV cache for itself; with it, all share one.
+    """
 
     def __init__(
-        self, model: NativeModel, *, slots: int, slot_tokens: int, batch_tokens: int, threads: int
+        self,
+        model: NativeModel,
+        *,
+        slots: int,
+        slot_tokens: int,
+        pool_tokens: int | None = None,
+        batch_tokens: int,
+        threads: int,
     ) -> None:
         params = llama.llama_context_default_params()
-        params.n_ctx = slots * slot_tokens
+        params.n_ctx = pool_tokens or slots * slot_tokens
         params.n_seq_max = slots
         params.n_batch = params.n_ubatch = batch_tokens
         self.output_rows = slots + _DRAFT_ROWS
         params.n_outputs_max = self.output_rows
         params.n_threads = params.n_threads_batch = threads
-        # Partitioned: one buffer per sequence is some 20 % faster to decode than one that all share.
-        params.kv_unified = False
+        # One buffer per sequence is some 20 % faster to decode than one that all share; see memory_plan.
+        params.kv_unified = pool_tokens is not None
         params.no_perf = True
         self._handle = llama.llama_init_from_model(model.handle, params)
         if not self._handle:
@@ -45,7 +55,12 @@ class NativeContext:
             )
         self._memory = llama.llama_get_memory(self._handle)
         self.slots = slots
+        # llama.cpp rounds up to 256; in a pool it allows each sequence all of it.
         self.slot_tokens = int(llama.llama_n_ctx_seq(self._handle))
+        self.pool_tokens: int | None = None
+        if pool_tokens is not None:
+            self.slot_tokens = min(self.slot_tokens, slot_tokens)
+            self.pool_tokens = pool_tokens
         self.batch_tokens = int(llama.llama_n_batch(self._handle))
         self.vocabulary_size = model.vocabulary.size
         self.shares_prefixes = not model.is_recurrent

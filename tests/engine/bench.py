@@ -103,6 +103,7 @@ class Bench:
 
     slots: int = 4
     slot_tokens: int = 128
+    pool_tokens: int | None = None
     batch_tokens: int = 16
     budget: StepBudget | None = None
     shares_prefixes: bool = True
@@ -119,6 +120,7 @@ class Bench:
             self.model,
             slots=self.slots,
             slot_tokens=self.slot_tokens,
+            pool_tokens=self.pool_tokens,
             batch_tokens=self.batch_tokens,
             shares_prefixes=self.shares_prefixes,
         )

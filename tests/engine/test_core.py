@@ -50,10 +50,13 @@ class CoreMachine(RuleBasedStateMachine):
         slots=st.integers(1, 4),
         steady=st.integers(1, 12),
         shares_prefixes=st.sampled_from([True, True, True, False]),
+        pool_tokens=st.sampled_from([None, 128, 150, 300]),
     )
-    def start(self, slots: int, steady: int, shares_prefixes: bool) -> None:
+    def start(self, slots: int, steady: int, shares_prefixes: bool, pool_tokens: int | None) -> None:
         budget = StepBudget(target_s=0.25, minimum=1, steady=steady, maximum=16)
-        self.bench = Bench(slots=slots, budget=budget, shares_prefixes=shares_prefixes)
+        self.bench = Bench(
+            slots=slots, budget=budget, shares_prefixes=shares_prefixes, pool_tokens=pool_tokens
+        )
         self.arrived = []
 
     @rule(ask=_asks())

@@ -6,9 +6,17 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from engine.config import EngineConfig
+from engine.config import EngineConfig, KvLayoutChoice
 from engine.errors import InsufficientMemory
-from engine.memory_plan import DEFAULT_CONTEXT, DEFAULT_PARALLEL, LEAST_CONTEXT, MemoryPlan, plan_memory
+from engine.memory_plan import (
+    DEFAULT_CONTEXT,
+    DEFAULT_PARALLEL,
+    LEAST_CONTEXT,
+    LEAST_PARTITIONS,
+    MemoryPlan,
+    padded,
+    plan_memory,
+)
 
 GIB = 2**30
 PER_TOKEN = 23_040  # SmolLM2-135M
@@ -22,9 +30,15 @@ def _plan(
     trained: int = 8192,
     per_token: int = PER_TOKEN,
     available: int = 64 * GIB,
+    layout: KvLayoutChoice = "auto",
 ) -> MemoryPlan:
     config = EngineConfig(
-        model_id="m", model_path="m.gguf", context=context, parallel=parallel, kv_budget_bytes=budget
+        model_id="m",
+        model_path="m.gguf",
+        context=context,
+        parallel=parallel,
+        kv_budget_bytes=budget,
+        kv_layout=layout,
     )
     return plan_memory(config, context_trained=trained, kv_bytes_per_token=per_token, available=available)
 
@@ -37,6 +51,7 @@ def _plan(
     trained=st.integers(1, 1_000_000),
     per_token=st.integers(1, 2_000_000),
     available=st.integers(0, 512 * GIB),
+    layout=st.sampled_from(["auto", "partitioned", "unified"]),
 )
 def test_a_plan_fits_its_budget_or_is_refused(
     context: int | None,
@@ -45,6 +60,7 @@ def test_a_plan_fits_its_budget_or_is_refused(
     trained: int,
     per_token: int,
     available: int,
+    layout: KvLayoutChoice,
 ) -> None:
     limit = available * 0.4 if budget is None else budget
     try:
@@ -55,12 +71,27 @@ def test_a_plan_fits_its_budget_or_is_refused(
             trained=trained,
             per_token=per_token,
             available=available,
+            layout=layout,
         )
     except InsufficientMemory:
         least_context = context if context is not None else min(LEAST_CONTEXT, trained)
-        assert least_context * (parallel or 1) * per_token > limit - 1, "refused although the least fits"
+        least_parallel = parallel or 1 if layout == "partitioned" else 1
+        assert padded(least_context) * least_parallel * per_token > limit - 1, (
+            "refused although the least fits"
+        )
         return
-    assert plan.kv_bytes == plan.context * plan.parallel * per_token <= limit
+    assert plan.kv_bytes == plan.kv_tokens * per_token <= limit
+    assert plan.reason
+    if plan.layout == "partitioned":
+        assert plan.kv_tokens == padded(plan.context) * plan.parallel
+    else:
+        assert padded(plan.context) <= plan.kv_tokens <= padded(plan.context) * plan.parallel
+    if layout != "auto":
+        assert plan.layout == layout
+    else:
+        wanted = context or min(DEFAULT_CONTEXT, trained)
+        enough = limit // per_token // padded(wanted) >= (parallel or LEAST_PARTITIONS)
+        assert plan.layout == ("partitioned" if enough else "unified")
     assert plan.parallel >= 1
     if context is not None:
         assert plan.context == context
@@ -73,7 +104,9 @@ def test_a_plan_fits_its_budget_or_is_refused(
 
 
 def test_with_room_everything_is_as_wished() -> None:
-    assert _plan() == MemoryPlan(DEFAULT_CONTEXT, DEFAULT_PARALLEL, 8192 * 16 * PER_TOKEN)
+    plan = _plan()
+    assert (plan.context, plan.parallel, plan.layout) == (DEFAULT_CONTEXT, DEFAULT_PARALLEL, "partitioned")
+    assert plan.kv_bytes == 8192 * 16 * PER_TOKEN
 
 
 def test_a_short_context_that_the_operator_fixed_is_kept() -> None:
@@ -84,13 +117,40 @@ def test_a_model_trained_on_little_gets_no_more() -> None:
     assert _plan(trained=128).context == 128
 
 
-def test_little_room_shortens_the_context_before_it_gives_up_parallel_requests() -> None:
-    plan = _plan(budget=4 * 5000 * PER_TOKEN)
-    assert (plan.context, plan.parallel) == (5000, 4)
+def test_little_room_is_shared_as_a_pool_where_each_may_have_the_full_context() -> None:
+    plan = _plan(budget=3 * 8192 * PER_TOKEN)
+    assert (plan.layout, plan.context, plan.kv_tokens) == ("unified", 8192, 3 * 8192)
+    assert plan.parallel == 16
+    assert "holds 3 requests of 8192 tokens" in plan.reason
+
+
+def test_four_full_contexts_are_partitions() -> None:
+    plan = _plan(budget=4 * 8192 * PER_TOKEN)
+    assert (plan.layout, plan.context, plan.parallel) == ("partitioned", 8192, 4)
+
+
+def test_a_pool_smaller_than_the_context_shortens_it() -> None:
+    plan = _plan(budget=3000 * PER_TOKEN)
+    assert (plan.layout, plan.context, plan.kv_tokens, plan.parallel) == ("unified", 2816, 2816, 4)
+
+
+def test_partitions_that_were_asked_for_shorten_the_context_first() -> None:
+    plan = _plan(budget=4 * 5000 * PER_TOKEN, layout="partitioned")
+    assert (plan.context, plan.parallel) == (4864, 4)
+
+
+def test_a_state_is_never_a_pool_by_itself() -> None:
+    config = EngineConfig(model_id="m", model_path="m.gguf", kv_budget_bytes=8192 * PER_TOKEN)
+    plan = plan_memory(
+        config, context_trained=8192, kv_bytes_per_token=PER_TOKEN, available=0, can_share_pool=False
+    )
+    assert plan.layout == "partitioned"
 
 
 def test_a_refusal_names_the_numbers_and_the_mend() -> None:
     with pytest.raises(InsufficientMemory, match=r"4 requests of 8192 tokens .* 720 MiB .* 100 MiB.*lower"):
+        _plan(context=8192, parallel=4, budget=100 * 2**20, layout="partitioned")
+    with pytest.raises(InsufficientMemory, match=r"8192 tokens .* 180 MiB .* 100 MiB.*lower"):
         _plan(context=8192, parallel=4, budget=100 * 2**20)
 
 

@@ -7,17 +7,21 @@ import numpy as np
 from hypothesis import given, settings
 
 from engine.backend import Tokens
-from engine.prefix_cache import MINIMUM_SHARED, PrefixCache
+from engine.prefix_cache import MINIMUM_SHARED, Placement, PrefixCache
 
 
 def _tokens(*parts: range) -> Tokens:
     return np.array([token for part in parts for token in part], dtype=np.int32)
 
 
+def _place(cache: PrefixCache, prompt: Tokens) -> Placement:
+    return cache.place(prompt, len(prompt) + 10)
+
+
 def _cache(*held: Tokens, slots: int = 4) -> PrefixCache:
     """A cache of idle slots of which the first hold ``held``, the first of them used longest ago."""
     cache = PrefixCache(slots, 256)
-    placements = [cache.place(tokens) for tokens in held]
+    placements = [_place(cache, tokens) for tokens in held]
     for placement, tokens in zip(placements, held, strict=True):
         cache.record(placement.slot, tokens, 0)
         cache.release(placement.slot)
@@ -49,18 +53,18 @@ def test_the_longest_match_is_found(held: list[list[int]], prompt: list[int]) ->
 
 def test_a_prompt_that_goes_on_takes_the_same_place() -> None:
     cache = _cache(_tokens(range(100)))
-    placement = cache.place(_tokens(range(150)))
+    placement = _place(cache, _tokens(range(150)))
     assert (placement.shared, placement.source) == (100, None)
 
 
 def test_one_token_is_always_left_to_compute() -> None:
     cache = _cache(_tokens(range(100)))
-    assert cache.place(_tokens(range(100))).shared == 99
+    assert _place(cache, _tokens(range(100))).shared == 99
 
 
 def test_a_branch_is_copied_and_leaves_the_other_its_cache() -> None:
     cache = _cache(_tokens(range(30), range(100, 150)))
-    placement = cache.place(_tokens(range(30), range(200, 250)))
+    placement = _place(cache, _tokens(range(30), range(200, 250)))
     assert placement.shared == 30
     assert placement.source is not None
     assert placement.slot != placement.source
@@ -69,28 +73,28 @@ def test_a_branch_is_copied_and_leaves_the_other_its_cache() -> None:
 
 def test_a_branch_takes_the_place_of_the_other_when_it_is_the_only_one_free() -> None:
     cache = _cache(_tokens(range(30), range(100, 150)), slots=1)
-    placement = cache.place(_tokens(range(30), range(200, 250)))
+    placement = _place(cache, _tokens(range(30), range(200, 250)))
     assert (placement.slot, placement.shared, placement.source) == (0, 30, None)
 
 
 def test_the_place_that_would_be_overwritten_is_not_copied_into_when_it_holds_the_head_itself() -> None:
     head = range(50)
     cache = _cache(_tokens(head, range(100, 180)), _tokens(head, range(200, 280)), slots=2)
-    placement = cache.place(_tokens(head, range(300, 380)))
+    placement = _place(cache, _tokens(head, range(300, 380)))
     assert placement.source is None
     assert placement.shared == 50
 
 
 def test_the_longest_unused_place_is_taken_first() -> None:
     cache = _cache(_tokens(range(100, 140)), _tokens(range(40)), slots=2)
-    assert cache.place(_tokens(range(200, 220))).slot == 0
+    assert _place(cache, _tokens(range(200, 220))).slot == 0
 
 
 def test_a_busy_slot_is_copied_and_never_taken() -> None:
     cache = PrefixCache(2, 256)
-    running = cache.place(_tokens(range(60)))
+    running = _place(cache, _tokens(range(60)))
     cache.record(running.slot, _tokens(range(60)), 0)
-    placement = cache.place(_tokens(range(80)))
+    placement = _place(cache, _tokens(range(80)))
     assert placement.source == running.slot
     assert placement.slot != running.slot
     assert placement.shared == 60
@@ -99,7 +103,7 @@ def test_a_busy_slot_is_copied_and_never_taken() -> None:
 
 def test_a_short_prefix_is_not_worth_a_copy() -> None:
     cache = _cache(_tokens(range(MINIMUM_SHARED - 1), range(100, 150)))
-    assert cache.place(_tokens(range(MINIMUM_SHARED - 1), range(200, 250))).shared == 0
+    assert _place(cache, _tokens(range(MINIMUM_SHARED - 1), range(200, 250))).shared == 0
 
 
 def test_what_is_forgotten_is_shared_with_nobody() -> None:
@@ -107,3 +111,60 @@ def test_what_is_forgotten_is_shared_with_nobody() -> None:
     cache.forget(cache.match(_tokens(range(100)))[0])
     assert cache.match(_tokens(range(100)))[1] == 0
     assert cache.held_tokens == 0
+
+
+def test_a_pool_forgets_idle_slots_from_the_longest_unused_on_and_no_more_than_it_must() -> None:
+    cache = PrefixCache(4, 256, pool_tokens=300)
+    for first in (1000, 2000, 3000):
+        placement = _place(cache, _tokens(range(first, first + 80)))
+        cache.record(placement.slot, _tokens(range(first, first + 80)), 0)
+        cache.release(placement.slot)
+    placement = cache.place(_tokens(range(50)), 100)
+    assert len(placement.cleared) == 1
+    assert cache.match(_tokens(range(1000, 1080)))[1] == 0
+    assert cache.match(_tokens(range(2000, 2080)))[1] == 80
+    assert cache.taken_tokens == 260
+
+
+def test_a_pool_promises_no_more_than_it_has() -> None:
+    cache = PrefixCache(4, 256, pool_tokens=300)
+    first = cache.place(_tokens(range(50)), 200)
+    assert cache.has_room(100)
+    assert not cache.has_room(101)
+    cache.release(first.slot)
+    assert cache.has_room(256)
+
+
+def test_a_copy_that_the_pool_has_no_room_for_becomes_a_cut_in_place() -> None:
+    cache = PrefixCache(4, 256, pool_tokens=256)
+    source = cache.place(_tokens(range(100), range(500, 560)), 160)
+    cache.record(source.slot, _tokens(range(100), range(500, 560)), 0)
+    cache.release(source.slot)
+    placement = cache.place(_tokens(range(120)), 200)
+    assert (placement.slot, placement.shared, placement.source) == (source.slot, 100, None)
+    assert cache.taken_tokens == 200
+
+
+@settings(deadline=None)
+@given(
+    prompts=st.lists(
+        st.tuples(st.lists(st.integers(0, 1), min_size=1, max_size=40), st.integers(1, 24)), max_size=30
+    ),
+    released=st.lists(st.integers(0, 29), max_size=60),
+)
+def test_promises_and_what_idle_slots_hold_never_exceed_the_pool(
+    prompts: list[tuple[list[int], int]], released: list[int]
+) -> None:
+    cache = PrefixCache(4, 64, pool_tokens=90)
+    running: dict[int, int] = {}
+    for number, (tokens, more) in enumerate(prompts):
+        prompt = np.array(tokens, dtype=np.int32)
+        if cache.has_room(len(prompt) + more):
+            placement = cache.place(prompt, len(prompt) + more)
+            cache.record(placement.slot, prompt[placement.shared :], placement.shared)
+            running[number] = placement.slot
+        assert cache.taken_tokens <= 90
+        for done in released[2 * number : 2 * number + 2]:
+            if done in running:
+                cache.release(running.pop(done))
+    assert cache.free == 4 - len(running)

@@ -58,12 +58,14 @@ class FakeBackend:
         *,
         slots: int = 4,
         slot_tokens: int = 128,
+        pool_tokens: int | None = None,
         batch_tokens: int = 32,
         shares_prefixes: bool = True,
     ) -> None:
         self.model = model
         self.slots = slots
         self.slot_tokens = slot_tokens
+        self.pool_tokens = pool_tokens
         self.batch_tokens = batch_tokens
         self.vocabulary_size = model.vocabulary_size
         self.output_rows = slots + 16
@@ -136,6 +138,9 @@ class FakeBackend:
             ends[slot] += 1
             if not runs or runs[-1] != slot:
                 runs.append(slot)
+        # Each slot counts in full, as if copies shared no cells: the engine may not rely on how much they share.
+        if self.pool_tokens is not None and sum(ends.values()) > self.pool_tokens:
+            raise Misuse(f"{sum(ends.values())} tokens for a pool of {self.pool_tokens}")
         if len(set(runs)) != len(runs):
             raise Misuse(f"a slot is in the batch twice, as of two sequences: {runs}")
         wanting = [slot for *_, slot, wants in entries if wants]
