@@ -65,19 +65,25 @@ def _walk(matcher: LLMatcher) -> str:
     for step in range(_WALK_STEPS):
         if time.monotonic() > ends_s or matcher.is_stopped():
             break
-        tokens = _allowed(matcher.compute_bitmask())
+        bits = matcher.compute_bitmask()
         if matcher.is_error():
             return matcher.get_error()
-        if not tokens:
-            return "no text can satisfy it"
         # Any spread will do: a different corner of the vocabulary at each step.
-        matcher.consume_token(tokens[step * 7919 % len(tokens)])
+        token = _first_allowed(bits, step * 7919 % len(bits))
+        if token is None:
+            return "no text can satisfy it"
+        matcher.consume_token(token)
     # The end token may have been drawn, which stops a matcher without an error.
     return matcher.get_error() if matcher.is_error() else ""
 
 
-def _allowed(bits: bytes) -> list[int]:
-    return [at * 8 + bit for at, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1]
+def _first_allowed(bits: bytes, start: int) -> int | None:
+    """The first token with a bit from byte ``start`` on, or else from the beginning on."""
+    for offset, part in ((start, bits[start:]), (0, bits[:start])):
+        if rest := part.lstrip(b"\0"):
+            lowest = rest[0] & -rest[0]
+            return (offset + len(part) - len(rest)) * 8 + lowest.bit_length() - 1
+    return None
 
 
 def _confine() -> None:
