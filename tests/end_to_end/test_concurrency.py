@@ -1,9 +1,9 @@
 """Many clients at a time: all are answered, each with its own words.
 
-On equal logits: llama.cpp computes a step of one sequence and a step of several with different kernels, and a
-prompt in one piece or in chunks in different sums, so logits differ in their last bits. Greedy answers are
-therefore equal alone and in company where the likeliest token leads by more than that, as in all prompts
-below, and are not promised to be where two tokens tie.
+On equal logits (measured in ``tests/engine/native/test_context.py``): decoding in company is bit for bit what it
+is alone, but a prompt read in other chunks, because others were read beside it or because the cache spared a part
+of it, has logits that differ a little. So greedy answers are equal alone and in company where the likeliest token
+leads by more than that, as in the prompts below, and are not promised to be where two tokens nearly tie.
 """
 
 from __future__ import annotations
