@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from engine.backend import Backend, DecodeFailed, Logits, Tokens
 from engine.config import EngineStats
 from engine.constraint.constraint import Constraint
-from engine.errors import ErrorRecord, InternalError, NibbleError
+from engine.errors import ErrorRecord, InternalError, InvalidRequest, NibbleError
 from engine.events import Finish, FinishReason, Piece
 from engine.executor import Executor
 from engine.frames import Failure, StepReport
@@ -163,6 +163,9 @@ class EngineCore:
         Returns what ``_read`` does, for the appended ones. An answer that is whole ends here: the model need not
         be asked for the token that says so.
         """
+        if token in self._end_tokens and not constraint.may_end:
+            # The sampler ends an answer where it has nothing left to choose from.
+            raise InvalidRequest("biases and bans of the request leave no token that its constraint allows")
         constraint.accept([token])
         text = ""
         if reason is None and (forced := constraint.forced()):

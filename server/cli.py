@@ -133,6 +133,48 @@ def list_models(
 ) -> None:
     """List the models that would be served."""
     settings = _settings(ctx, config)
+    found = _find_models(settings)
+    width = max(map(len, found), default=0)
+    for model in found.values():
+        print(f"{model.id:<{width}}  {model.file_bytes / 1e6:>8,.0f} MB  {model.failure or model.path}")
+
+
+@app.command()
+def bench(
+    ctx: typer.Context,
+    model: Annotated[str | None, typer.Argument(help="Id of the model [default: the first one].")] = None,
+    models_dir: Annotated[Path | None, _option("models_dir")] = None,
+    data_dir: Annotated[Path | None, _option("data_dir")] = None,
+    threads: Annotated[int | None, _option("threads")] = None,
+    gpu_layers: Annotated[int | None, _option("gpu_layers")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Measure this machine: prefill by chunk, decode by width, and what the server would choose."""
+    ctx.params.pop("model")
+    settings = _settings(ctx, config)
+    from msgspec.structs import replace
+    from rich.console import Console
+
+    from engine.errors import NibbleError
+    from server.bench import run_bench
+
+    found = _find_models(settings)
+    if not found or (model is not None and model not in found):
+        _fail(
+            f"there is no model '{model}'; known: {', '.join(found)}"
+            if found
+            else "there is no model to measure"
+        )
+    chosen = found[model] if model is not None else next(iter(found.values()))
+    engine_config = replace(settings.engine_template(), model_id=chosen.id, model_path=str(chosen.path))
+    try:
+        run_bench(engine_config, Console())
+    except NibbleError as error:
+        _fail(error.message)
+
+
+def _find_models(settings: Settings) -> dict[str, FoundModel]:
+    """Models by id, in the order of their sources; problems go to standard error."""
     from model_registry.registry import default_sources
 
     found: dict[str, FoundModel] = {}
@@ -142,9 +184,7 @@ def list_models(
             found.setdefault(model.id, model)
         for problem in findings.problems:
             print(f"nibble: {problem}", file=sys.stderr)
-    width = max(map(len, found), default=0)
-    for model in found.values():
-        print(f"{model.id:<{width}}  {model.file_bytes / 1e6:>8,.0f} MB  {model.failure or model.path}")
+    return found
 
 
 def main() -> None:

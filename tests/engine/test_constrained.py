@@ -124,3 +124,18 @@ def test_a_whole_answer_ends_without_asking_for_an_end(compiler: ConstraintCompi
     bench.run()
     (answer,) = bench.answers[number]
     assert (answer.text, answer.tokens) == ("yes", 3)
+
+
+def test_bans_that_leave_nothing_of_the_constraint_fail_the_request_alone(
+    compiler: ConstraintCompiler,
+) -> None:
+    bench = Bench()
+    bans = SamplingParams(temperature=0.0, logit_bias={ord("e"): -100.0, ord("E"): -100.0})
+    banned = constrained(bench, compiler, Regex("y[ef]s"), Ask(prompt=(1,), max_tokens=9, sampling=bans))
+    stuck = constrained(bench, compiler, Regex("y[eE]s"), Ask(prompt=(2,), max_tokens=9, sampling=bans))
+    other = bench.submit(Ask(prompt=(3,), max_tokens=9))
+    bench.run()
+    assert bench.answers[banned][0].text == "yfs"
+    assert "leave no token" in bench.failed[stuck]
+    assert bench.answers[other][0].finish is not None
+    bench.check_nothing_leaked()

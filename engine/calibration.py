@@ -1,0 +1,111 @@
+"""What this machine makes of a model: prefill by chunk, decode by width, in tokens a second.
+
+Runs in a process of its own (``python -m engine.calibration``), as a worker does: it reads a configuration as
+JSON from standard input and writes one JSON object per measured row, then one with what a worker would choose.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from engine.backend import Backend
+from engine.config import EngineConfig, ModelFacts
+from engine.errors import NibbleError
+from engine.loader import load
+
+PREFILL_CHUNKS = (16, 32, 64, 96, 128, 256, 512)
+DECODE_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
+_REPEATS = 2
+_DECODE_STEPS = 8
+_CONTEXT = 1024
+
+
+class Rate(msgspec.Struct, frozen=True, tag="rate"):
+    """One row: ``size`` is tokens of a chunk, or sequences that decode together."""
+
+    kind: Literal["prefill", "decode"]
+    size: int
+    tokens_per_s: float
+
+
+class Chosen(msgspec.Struct, frozen=True, tag="chosen"):
+    """What a worker with this configuration serves with."""
+
+    facts: ModelFacts
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    message: str
+
+
+Line = Rate | Chosen | Failed
+
+
+def measure_rates(backend: Backend) -> Iterator[Rate]:
+    """The best of a few runs each, since noise only ever makes a run slower."""
+    for chunk in PREFILL_CHUNKS:
+        if chunk <= min(backend.batch_tokens, backend.slot_tokens):
+            yield Rate("prefill", chunk, chunk / min(_prefill_s(backend, chunk) for _ in range(_REPEATS)))
+    for width in DECODE_WIDTHS:
+        if width <= min(backend.slots, backend.batch_tokens):
+            yield Rate("decode", width, width / min(_decode_s(backend, width) for _ in range(_REPEATS)))
+
+
+def _prefill_s(backend: Backend, chunk: int) -> float:
+    """Seconds for ``chunk`` tokens of one prompt."""
+    backend.clear_slot(0)
+    batch = backend.batch
+    batch.token[:chunk] = np.arange(chunk) % backend.vocabulary_size
+    batch.position[:chunk] = np.arange(chunk)
+    batch.slot[:chunk] = 0
+    batch.wants_logits[:chunk] = 0
+    batch.wants_logits[chunk - 1] = 1
+    began_s = time.perf_counter()
+    backend.decode(chunk, 1)
+    return time.perf_counter() - began_s
+
+
+def _decode_s(backend: Backend, width: int) -> float:
+    """Seconds for one step of ``width`` sequences, the mean of several."""
+    batch = backend.batch
+    for slot in range(width):
+        backend.clear_slot(slot)
+    batch.token[:width] = 1
+    batch.slot[:width] = np.arange(width)
+    batch.wants_logits[:width] = 1
+    began_s = time.perf_counter()
+    for step in range(_DECODE_STEPS):
+        batch.position[:width] = step
+        backend.decode(width, width)
+    return (time.perf_counter() - began_s) / _DECODE_STEPS
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    encoder = msgspec.json.Encoder()
+
+    def write(line: Line) -> None:
+        sys.stdout.buffer.write(encoder.encode(line) + b"\n")
+        sys.stdout.buffer.flush()
+
+    config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)
+    try:
+        chosen = load(config).facts
+        wide = msgspec.structs.replace(config, context=_CONTEXT, parallel=max(DECODE_WIDTHS))
+        for rate in measure_rates(load(wide).backend):
+            write(rate)
+    except NibbleError as error:
+        write(Failed(error.message))
+        sys.exit(1)
+    write(Chosen(chosen))
+
+
+if __name__ == "__main__":
+    main()
