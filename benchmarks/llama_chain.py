@@ -10,6 +10,7 @@ import llama_cpp as llama
 import numpy as np
 import numpy.typing as npt
 
+from engine.native.model import NativeModel
 from engine.sampling.params import SamplingParams
 
 _TOKEN = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -19,7 +20,7 @@ _FEWEST_OF_MIROSTAT = 100
 class LlamaChain:
     """The chain that llama.cpp's server would build from ``params``. Frees what it made when it is closed.
 
-    ``vocabulary``, llama.cpp's handle, is needed where DRY is on. Without ``draws`` the chain ends behind the
+    The ``model`` is needed where DRY is on, which searches its vocabulary. Without ``draws`` the chain ends behind the
     temperature, so that all candidates are left to be looked at.
     """
 
@@ -29,12 +30,12 @@ class LlamaChain:
         vocabulary_size: int,
         *,
         draws: bool,
-        vocabulary: Any = None,  # noqa: ANN401 - a ctypes pointer
+        model: NativeModel | None = None,
     ) -> None:
         self._ids = np.arange(vocabulary_size, dtype=np.int32)
         self._data = np.zeros(vocabulary_size, dtype=_TOKEN)
         self._chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
-        for sampler in _samplers(params, vocabulary_size, draws, vocabulary):
+        for sampler in _samplers(params, vocabulary_size, draws, model):
             llama.llama_sampler_chain_add(self._chain, sampler)
 
     def close(self) -> None:
@@ -67,7 +68,7 @@ class LlamaChain:
         return dict(zip(left["id"].tolist(), left["logit"].tolist(), strict=True))
 
 
-def _samplers(params: SamplingParams, size: int, draws: bool, vocabulary: Any) -> list[Any]:  # noqa: ANN401
+def _samplers(params: SamplingParams, size: int, draws: bool, model: NativeModel | None) -> list[Any]:
     keep, seed = params.min_keep, 0
     made = []
     if params.repeat_penalty != 1.0 or params.frequency_penalty or params.presence_penalty:
@@ -81,10 +82,11 @@ def _samplers(params: SamplingParams, size: int, draws: bool, vocabulary: Any) -
             )
         )
     if params.dry_multiplier:
+        assert model is not None, "DRY needs a vocabulary"
         texts = [text.encode() for text in params.dry_sequence_breakers]
         made.append(
             llama.llama_sampler_init_dry(
-                vocabulary,
+                llama.llama_model_get_vocab(model.handle),
                 params.dry_multiplier,
                 params.dry_base,
                 params.dry_allowed_length,

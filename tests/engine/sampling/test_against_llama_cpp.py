@@ -196,7 +196,7 @@ def test_dry_is_the_same(model: NativeModel, params: SamplingParams, text: str) 
     history = vocabulary.tokenize(text, add_special=False, parse_special=False)
     breakers = TermReader(vocabulary).read(params).breakers
     for prompt_length in {0, history.size // 2, history.size}:
-        chain = LlamaChain(params, vocabulary.size, draws=False, vocabulary=vocabulary._handle)
+        chain = LlamaChain(params, vocabulary.size, draws=False, model=model)
         chain.accept(history.tolist())
         theirs = chain.apply(np.zeros(vocabulary.size, dtype=np.float32))
         expected = {theirs.data[i].id: theirs.data[i].logit for i in range(theirs.size)}
