@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 Tokens = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.float32]
+SlotState = npt.NDArray[np.uint8]
+"""What a slot holds, as bytes that only the same backend understands."""
 
 
 class DecodeFailed(Exception):
@@ -63,3 +65,11 @@ class Backend(Protocol):
         ...
 
     def clear_slot(self, slot: int) -> None: ...
+
+    def save_slot(self, slot: int) -> SlotState:
+        """A copy of what ``slot`` holds. Raises DecodeFailed."""
+        ...
+
+    def load_slot(self, slot: int, state: SlotState) -> None:
+        """Make ``slot`` hold what was saved, and nothing else. Raises DecodeFailed if ``state`` is refused."""
+        ...

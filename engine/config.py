@@ -28,6 +28,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Memory for the KV cache; None is a share of what the machine or its cgroup has left."""
     kv_layout: KvLayoutChoice = "auto"
     """Whether each request has a buffer of its own or all share a pool; auto follows the budget (memory_plan)."""
+    prefix_memory_bytes: int | None = None
+    """Host memory for prefixes that lost their slots; None is a share of what is left, 0 keeps none."""
     step_target_s: float = 0.25
     """The longest gap that prefill may put between two tokens of a running stream."""
     speculation: bool = True

@@ -12,6 +12,7 @@ from engine.events import Finish, FinishReason, Piece
 from engine.executor import Executor
 from engine.frames import Failure, StepReport
 from engine.prefix_cache import PrefixCache
+from engine.prefix_store import PrefixStore
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence
 from engine.step_budget import StepBudget
@@ -31,7 +32,10 @@ class EngineCore:
         clock: Callable[[], float],
         step_target_s: float = 0.25,
         budget: StepBudget | None = None,
+        prefix_memory_bytes: int = 0,
     ) -> None:
+        # Memory that cannot be cut holds no prefixes.
+        store = PrefixStore(prefix_memory_bytes) if prefix_memory_bytes and backend.shares_prefixes else None
         self._end_tokens = frozenset(end_tokens.tolist())
         self._clock = clock
         self._cache = PrefixCache(
@@ -39,6 +43,7 @@ class EngineCore:
             backend.slot_tokens,
             is_sharing=backend.shares_prefixes,
             pool_tokens=backend.pool_tokens,
+            is_saving=store is not None,
         )
         self._scheduler = Scheduler(
             self._cache,
@@ -46,8 +51,9 @@ class EngineCore:
             batch_tokens=backend.batch_tokens,
             output_rows=backend.output_rows,
             clock=clock,
+            store=store,
         )
-        self._executor = Executor(backend)
+        self._executor = Executor(backend, store)
         self._requests: dict[int, list[Sequence]] = {}
         self._stats = EngineStats(
             kv_capacity_tokens=backend.pool_tokens or backend.slots * backend.slot_tokens
@@ -85,6 +91,7 @@ class EngineCore:
                 sequence.constraint.start_mask()
         started_s = self._clock()
         try:
+            self._scheduler.retract(plan, self._executor.transfer(plan))
             logits = self._executor.run(plan)
         except DecodeFailed as error:
             self._executor.forget(plan.changed_slots)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import numpy as np
 
-from engine.backend import Backend, Logits, Tokens
-from engine.scheduler import Plan
+from engine.backend import Backend, DecodeFailed, Logits, Tokens
+from engine.prefix_cache import Save
+from engine.prefix_store import PrefixStore
+from engine.scheduler import Plan, Transfer
 from engine.sequence import Sequence
 
 
 class Executor:
     """Owned by the worker's engine thread. Allocates nothing per token."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, store: PrefixStore | None = None) -> None:
+        self._store = store
         self._backend = backend
         self._batch = backend.batch
         self._counting = np.arange(backend.slot_tokens, dtype=np.int32)
@@ -22,20 +26,56 @@ class Executor:
         """Slots of which a failed step left nobody knows what; they may hold more of a pool than is counted."""
 
     def run(self, plan: Plan) -> Logits:
-        """Compute ``plan``. Returns the logits behind each of ``plan.sampled``, drafts included, in that order.
+        """Compute the batch of ``plan``, after ``transfer``.
 
+        Returns the logits behind each of ``plan.sampled``, drafts included, in that order.
         Shape (rows, vocabulary), writable, valid until the next run. Raises DecodeFailed.
+        """
+        count, outputs = self._fill(plan)
+        return self._backend.decode(count, outputs)
+
+    def transfer(self, plan: Plan) -> list[Sequence]:
+        """Fill the slots as ``plan`` says, saving what that overwrites. Raises DecodeFailed.
+
+        Returns the sequences whose slots are empty instead, because a saved prefix was refused.
         """
         while self._unknown:
             slot = min(self._unknown)
             self._backend.clear_slot(slot)
             self._unknown.remove(slot)
+        unfilled: list[Sequence] = []
+        empty: set[int] = set()
         for transfer in plan.transfers:
+            for save in transfer.saved:
+                self._save(save)
             for slot in transfer.cleared:
                 self._backend.clear_slot(slot)
-            self._transfer(transfer.slot, transfer.source, transfer.shared)
-        count, outputs = self._fill(plan)
-        return self._backend.decode(count, outputs)
+            # What was to be copied from a slot that could not be filled is not there either.
+            if transfer.source in empty or not self._restore(transfer):
+                self._backend.clear_slot(transfer.slot)
+                unfilled.append(transfer.sequence)
+                empty.add(transfer.slot)
+            else:
+                self._transfer(transfer.slot, transfer.source, transfer.shared)
+                empty.discard(transfer.slot)
+        return unfilled
+
+    def _save(self, save: Save) -> None:
+        if self._store is not None and self._store.prepare(save.tokens):
+            # A prefix less is no reason to fail what needs the place.
+            with contextlib.suppress(DecodeFailed, MemoryError):
+                self._store.put(save.tokens, self._backend.save_slot(save.slot))
+
+    def _restore(self, transfer: Transfer) -> bool:
+        """Load what ``transfer`` restores, if anything. False if it was refused."""
+        if transfer.stored is None or self._store is None:
+            return True
+        try:
+            self._backend.load_slot(transfer.slot, self._store.take(transfer.stored))
+        except DecodeFailed:
+            self._store.drop(transfer.stored)
+            return False
+        return True
 
     def forget(self, slots: Iterable[int]) -> None:
         """Empty ``slots`` before anything else is done: a step failed that was to change them."""

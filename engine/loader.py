@@ -12,7 +12,7 @@ from engine.backend import Backend, DecodeFailed
 from engine.chat_template import ChatTemplate
 from engine.config import EngineConfig, ModelFacts
 from engine.errors import ModelLoadFailed
-from engine.memory_plan import MemoryPlan, plan_memory
+from engine.memory_plan import MemoryPlan, plan_memory, plan_prefix_memory
 from engine.native import library
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
@@ -31,6 +31,7 @@ class LoadedModel:
     reader: PromptReader
     facts: ModelFacts
     step_target_s: float
+    prefix_memory_bytes: int
 
 
 def load(config: EngineConfig) -> LoadedModel:
@@ -54,9 +55,10 @@ def load(config: EngineConfig) -> LoadedModel:
         threads=threads.count,
     )
     _decode_one(context)
+    prefix_memory_bytes = plan_prefix_memory(config, memory.available_bytes())
     facts = _facts(model, context, plan, threads, load_s=time.monotonic() - started_s)
     reader = PromptReader(model.vocabulary, _compile_template(model), context=facts.context)
-    return LoadedModel(context, model.vocabulary, reader, facts, config.step_target_s)
+    return LoadedModel(context, model.vocabulary, reader, facts, config.step_target_s, prefix_memory_bytes)
 
 
 def _decode_one(context: NativeContext) -> None:

@@ -23,6 +23,8 @@ _LEAST_PARALLEL = 4
 """Fewer requests at once are planned only when even a shorter context leaves no room for more."""
 _SHARE_OF_AVAILABLE = 0.4
 _COMFORT_CONTEXT = 4096
+_PREFIX_SHARE = 0.1
+_PREFIX_MOST_BYTES = 2 << 30
 _POOL_TOKENS_PER_SLOT = 1024
 """A pool gets a slot for so many of its tokens: what a request of usual length is promised."""
 _PAD = 256
@@ -79,6 +81,13 @@ def plan_memory(
             "what a token takes with `cache_type` q8_0"
         )
     return MemoryPlan(context, parallel, needed, kv_tokens, layout, reason)
+
+
+def plan_prefix_memory(config: EngineConfig, available: int) -> int:
+    """Bytes for prefixes that lost their slots, of ``available`` bytes once model and KV cache are there."""
+    if config.prefix_memory_bytes is not None:
+        return config.prefix_memory_bytes
+    return min(int(available * _PREFIX_SHARE), _PREFIX_MOST_BYTES)
 
 
 def _choose_layout(

@@ -21,9 +21,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.backend import Tokens
+from engine.prefix_store import LEAST_SAVED, StoredPrefix
 
 MINIMUM_SHARED = 16
 """A shorter shared prefix is not worth a copy: computing it takes about as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """``slot`` holds ``tokens``, and is about to lose them."""
+
+    slot: int
+    tokens: Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +45,29 @@ class Placement:
     """Slot to copy the prefix from; None where it stands in ``slot`` already."""
     cleared: tuple[int, ...] = ()
     """Idle slots to empty before, to make room in the pool."""
+    saved: tuple[Save, ...] = ()
+    """What is worth saving of all that is overwritten and emptied."""
+    stored: StoredPrefix | None = None
+    """What to restore into ``slot``, instead of a copy."""
 
 
 class PrefixCache:
     """The tokens in each slot, and which slots are busy. Owned by the worker's engine thread."""
 
     def __init__(
-        self, slots: int, slot_tokens: int, *, is_sharing: bool = True, pool_tokens: int | None = None
+        self,
+        slots: int,
+        slot_tokens: int,
+        *,
+        is_sharing: bool = True,
+        pool_tokens: int | None = None,
+        is_saving: bool = False,
     ) -> None:
-        """``pool_tokens`` is what all slots share; None gives each its own ``slot_tokens``."""
+        """``pool_tokens`` is what all slots share; None gives each its own ``slot_tokens``.
+
+        ``is_saving`` is whether placements name what is worth saving.
+        """
+        self._is_saving = is_saving
         self.is_sharing = is_sharing
         self._pool_tokens = pool_tokens
         self._promised = np.zeros(slots, dtype=np.int64)
@@ -104,21 +127,44 @@ class PrefixCache:
         first = np.where(differs.any(axis=1), differs.argmax(axis=1), width)
         return np.minimum(first, self._lengths)
 
-    def place(self, prompt: Tokens, tokens: int) -> Placement:
+    def place(self, prompt: Tokens, tokens: int, stored: StoredPrefix | None = None) -> Placement:
         """Choose a free slot for a sequence with ``prompt`` that grows to ``tokens`` at most, and hold it.
 
         The caller has checked ``has_room``. At most all but one token of the prompt is shared, since the last one
-        must be computed for its logits.
+        must be computed for its logits. ``stored`` is what could be restored, and is where that spares enough.
         """
-        placement = self._make_room(self._choose(prompt), tokens)
+        # All of a stored prefix is restored before it is cut: for that moment it needs room in whole.
+        if stored is not None and not self._can_promise(max(tokens, len(stored.tokens))):
+            stored = None
+        placement = self._choose(prompt, stored)
+        needed = tokens if placement.stored is None else max(tokens, len(placement.stored.tokens))
+        placement = self._make_room(placement, needed)
+        is_in_place = placement.source is None and placement.stored is None
+        overwritten = self._worth_saving(placement.slot, placement.shared if is_in_place else 0)
+        placement = replace(placement, saved=placement.saved + overwritten)
         self._hold(placement)
+        self._tokens[placement.slot, : placement.shared] = prompt[: placement.shared]
         self._promised[placement.slot] = tokens
         return placement
 
-    def _choose(self, prompt: Tokens) -> Placement:
+    def _worth_saving(self, slot: int, kept: int) -> tuple[Save, ...]:
+        """The tokens of ``slot``, unless nearly all of them are ``kept`` there or stand in another slot."""
+        length = self.length(slot)
+        if not self._is_saving or length - kept < LEAST_SAVED:
+            return ()
+        tokens = self._tokens[slot, :length].copy()
+        shared = self._shared_lengths(tokens)
+        shared[slot] = kept
+        return (Save(slot, tokens),) if length - int(shared.max()) >= LEAST_SAVED else ()
+
+    def _choose(self, prompt: Tokens, stored: StoredPrefix | None) -> Placement:
         held = np.minimum(self._shared_lengths(prompt), len(prompt) - 1)
         source = self._best(held)
         shared = int(held[source])
+        if stored is not None:
+            restored = min(stored.shared(prompt), len(prompt) - 1)
+            if restored >= shared + stored.least_gain:
+                return Placement(self._least_recently_used(), restored, stored=stored)
         if shared < MINIMUM_SHARED:
             return Placement(self._least_recently_used(), 0)
         # In place, if what is cut off there is worth no copy; else elsewhere, which leaves the other branch of a
@@ -136,25 +182,26 @@ class PrefixCache:
         if self._pool_tokens is None:
             return placement
         cleared: list[int] = []
+        saved: tuple[Save, ...] = ()
         while self.taken_tokens - self.length(placement.slot) + tokens > self._pool_tokens:
             idle = ~self._is_busy & (self._lengths > 0)
             idle[[placement.slot, placement.slot if placement.source is None else placement.source]] = False
             victims = np.flatnonzero(idle)
             if victims.size:
                 victim = int(victims[self._last_used[victims].argmin()])
+                saved += self._worth_saving(victim, 0)
                 self._lengths[victim] = 0
                 cleared.append(victim)
             else:
                 # Only the idle source is left in the way: go on in its place instead of a copy.
                 assert placement.source is not None, "the caller has checked has_room"
                 placement = Placement(placement.source, placement.shared)
-        return replace(placement, cleared=tuple(cleared))
+        return replace(placement, cleared=tuple(cleared), saved=saved)
 
     def _hold(self, placement: Placement) -> None:
         self._is_busy[placement.slot] = True
         if placement.source is not None:
             self._touch(placement.source)
-            self._tokens[placement.slot] = self._tokens[placement.source]
         self._lengths[placement.slot] = placement.shared
         self._touch(placement.slot)
 

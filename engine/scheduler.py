@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from engine.backend import Tokens
 from engine.drafter import NO_DRAFTS
-from engine.prefix_cache import MINIMUM_SHARED, PrefixCache
+from engine.prefix_cache import MINIMUM_SHARED, PrefixCache, Save
+from engine.prefix_store import PrefixStore, StoredPrefix
 from engine.sequence import Phase, Sequence
 from engine.step_budget import StepBudget
 from engine.waiting_queue import WaitingQueue
@@ -31,6 +32,10 @@ class Transfer:
     shared: int
     cleared: tuple[int, ...] = ()
     """Idle slots to empty first, which makes room in the pool."""
+    saved: tuple[Save, ...] = ()
+    """What to save before that."""
+    stored: StoredPrefix | None = None
+    """What to restore into ``slot`` instead of a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,9 @@ class Scheduler:
         batch_tokens: int,
         output_rows: int,
         clock: Callable[[], float],
+        store: PrefixStore | None = None,
     ) -> None:
+        self._store = store
         self._cache = cache
         self._budget = budget
         self._batch_tokens = batch_tokens
@@ -174,13 +181,25 @@ class Scheduler:
         # Whose turn it is waits for room, and nobody overtakes: a long request would else wait for ever.
         while self._waiting and self._cache.has_room(self._waiting.first().max_length):
             sequence = self._waiting.pop()
-            placement = self._cache.place(sequence.prompt, sequence.max_length)
+            placement = self._cache.place(
+                sequence.prompt,
+                sequence.max_length,
+                None if self._store is None else self._store.match(sequence.prompt),
+            )
             sequence.slot = placement.slot
             sequence.computed = sequence.cached = placement.shared
             sequence.phase = Phase.PREFILL
             sequence.prefill_started_s = self._clock()
             plan.transfers.append(
-                Transfer(sequence, placement.slot, placement.source, placement.shared, placement.cleared)
+                Transfer(
+                    sequence,
+                    placement.slot,
+                    placement.source,
+                    placement.shared,
+                    placement.cleared,
+                    placement.saved,
+                    placement.stored,
+                )
             )
             sequence.leader = self._leader_for(sequence, held=sequence.computed)
             self._running.append(sequence)
@@ -224,6 +243,16 @@ class Scheduler:
                 token_cost=self._budget.draft_cost(width),
             )
             room -= len(sequence.drafts)
+
+    def retract(self, plan: Plan, unfilled: list[Sequence]) -> None:
+        """Take in that the slots of ``unfilled`` are empty, since what they should hold could not be restored."""
+        if not unfilled:
+            return
+        for sequence in unfilled:
+            sequence.computed = sequence.cached = 0
+            self._cache.forget(sequence.slot)
+        plan.chunks.clear()
+        self._fill_chunks(plan)
 
     def commit(self, plan: Plan, elapsed_s: float) -> None:
         """Take in that ``plan`` was computed in ``elapsed_s`` seconds."""

@@ -85,6 +85,7 @@ class Worker:
             end_tokens=model.vocabulary.end_tokens,
             clock=time.monotonic,
             step_target_s=model.step_target_s,
+            prefix_memory_bytes=model.prefix_memory_bytes,
         )
         orders = self._orders
         while True:

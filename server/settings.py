@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     gpu_layers: int | None = Field(None, ge=0)
     kv_budget: ByteSize | None = Field(None, ge=1)
     kv_layout: Literal["auto", "partitioned", "unified"] = "auto"
+    prefix_memory: ByteSize | None = Field(None, ge=0)
     step_target_ms: float = Field(250.0, gt=0, le=60_000)
     speculation: bool = True
     queue_limit: int = Field(1024, ge=1)
@@ -103,6 +104,7 @@ class Settings(BaseSettings):
             gpu_layers=self.gpu_layers,
             kv_budget_bytes=self.kv_budget,
             kv_layout=self.kv_layout,
+            prefix_memory_bytes=self.prefix_memory,
             step_target_s=self.step_target_ms / 1000,
             speculation=self.speculation,
             queue_limit=self.queue_limit,

@@ -12,7 +12,7 @@ import llama_cpp as llama
 import numpy as np
 import numpy.typing as npt
 
-from engine.backend import Batch, DecodeFailed
+from engine.backend import Batch, DecodeFailed, SlotState
 from engine.errors import InsufficientMemory
 from engine.native.model import NativeModel
 
@@ -134,6 +134,23 @@ class NativeContext:
         self._check_slot(slot)
         llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
 
+    def save_slot(self, slot: int) -> SlotState:
+        """The state of ``slot`` as llama.cpp writes it: cells, then keys and values of each layer."""
+        self._check_slot(slot)
+        size = int(llama.llama_state_seq_get_size(self._handle, slot))
+        state = np.empty(size, dtype=np.uint8)
+        if llama.llama_state_seq_get_data(self._handle, _bytes_of(state), size, slot) != size:
+            raise DecodeFailed(f"slot {slot} cannot be saved")
+        return state
+
+    def load_slot(self, slot: int, state: SlotState) -> None:
+        """Read back what ``save_slot`` wrote. llama.cpp checks shape and types, and then trusts the numbers."""
+        self.clear_slot(slot)
+        size = len(state)
+        if llama.llama_state_seq_set_data(self._handle, _bytes_of(state), size, slot) != size:
+            self.clear_slot(slot)
+            raise DecodeFailed(f"the state for slot {slot} is refused")
+
     def _check_slot(self, slot: int) -> None:
         if not 0 <= slot < self.slots:
             raise DecodeFailed(f"slot {slot} is not one of {self.slots}")
@@ -146,3 +163,7 @@ class NativeContext:
             llama.llama_batch_free(self._batch)
             llama.llama_free(self._handle)
             self._handle = None
+
+
+def _bytes_of(state: SlotState) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

@@ -104,6 +104,7 @@ class Bench:
     slots: int = 4
     slot_tokens: int = 128
     pool_tokens: int | None = None
+    prefix_memory_bytes: int = 0
     batch_tokens: int = 16
     budget: StepBudget | None = None
     shares_prefixes: bool = True
@@ -125,7 +126,11 @@ class Bench:
             shares_prefixes=self.shares_prefixes,
         )
         self.core = EngineCore(
-            self.backend, end_tokens=ByteVocabulary().end_tokens, clock=self._tick, budget=self.budget
+            self.backend,
+            end_tokens=ByteVocabulary().end_tokens,
+            clock=self._tick,
+            budget=self.budget,
+            prefix_memory_bytes=self.prefix_memory_bytes,
         )
         self._scratch = Scratch(ByteVocabulary.size)
         self._next = 1

@@ -51,11 +51,23 @@ class CoreMachine(RuleBasedStateMachine):
         steady=st.integers(1, 12),
         shares_prefixes=st.sampled_from([True, True, True, False]),
         pool_tokens=st.sampled_from([None, 128, 150, 300]),
+        prefix_memory_bytes=st.sampled_from([0, 500, 1500, 100_000]),
     )
-    def start(self, slots: int, steady: int, shares_prefixes: bool, pool_tokens: int | None) -> None:
+    def start(
+        self,
+        slots: int,
+        steady: int,
+        shares_prefixes: bool,
+        pool_tokens: int | None,
+        prefix_memory_bytes: int,
+    ) -> None:
         budget = StepBudget(target_s=0.25, minimum=1, steady=steady, maximum=16)
         self.bench = Bench(
-            slots=slots, budget=budget, shares_prefixes=shares_prefixes, pool_tokens=pool_tokens
+            slots=slots,
+            budget=budget,
+            shares_prefixes=shares_prefixes,
+            pool_tokens=pool_tokens,
+            prefix_memory_bytes=prefix_memory_bytes,
         )
         self.arrived = []
 
@@ -108,6 +120,14 @@ class CoreMachine(RuleBasedStateMachine):
         self.bench.step()
         self.bench.backend.fail_decode = lambda: False
         assert self.bench.failed
+
+    @precondition(lambda self: self.bench.core.has_work)
+    @rule()
+    def refused_restore(self) -> None:
+        """What was saved is garbage: then the prompt is computed, and nobody notices."""
+        self.bench.backend.fail_load = lambda: True
+        self._checked_step()
+        self.bench.backend.fail_load = lambda: False
 
     @precondition(lambda self: self.bench.core.has_work)
     @rule(nth=st.integers(1, 3))

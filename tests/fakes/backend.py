@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from engine.backend import Batch, DecodeFailed
+from engine.backend import Batch, DecodeFailed, SlotState
 
 _MODULUS = (1 << 61) - 1
 _FACTOR = 0x0BF58476D1CE4E5B
@@ -81,7 +81,8 @@ class FakeBackend:
         self._states: list[list[int]] = [[] for _ in range(slots)]
         self.steps: list[list[tuple[int, int]]] = []
         """For each computed step, how many tokens each slot in it got, in the order of the batch."""
-        self.copies = 0
+        self.copies = self.saves = self.loads = 0
+        self.fail_load: Callable[[], bool] = lambda: False
         self.fail_decode: Callable[[], bool] = lambda: False
         self.fail_transfer: Callable[[], bool] = lambda: False
 
@@ -170,6 +171,25 @@ class FakeBackend:
         self._check_transfer(slot)
         self.held[slot].clear()
         self._states[slot].clear()
+
+    def save_slot(self, slot: int) -> SlotState:
+        self._check_transfer(slot)
+        self.saves += 1
+        return np.array(self.held[slot], dtype=np.int32).view(np.uint8)
+
+    def load_slot(self, slot: int, state: SlotState) -> None:
+        self._check_transfer(slot)
+        tokens = state.view(np.int32).tolist()
+        others = sum(len(held) for other, held in enumerate(self.held) if other != slot)
+        if self.pool_tokens is not None and others + len(tokens) > self.pool_tokens:
+            raise Misuse(f"{len(tokens)} tokens are restored beside {others} in a pool of {self.pool_tokens}")
+        self.held[slot].clear()
+        self._states[slot].clear()
+        if self.fail_load():
+            raise DecodeFailed("as the test asked, in a restore")
+        for token in tokens:
+            self._append(slot, token)
+        self.loads += 1
 
     def _check_transfer(self, *slots: int) -> None:
         for slot in slots:
