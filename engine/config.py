@@ -28,6 +28,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Memory for the KV cache; None is a share of what the machine or its cgroup has left."""
     kv_layout: KvLayoutChoice = "auto"
     """Whether each request has a buffer of its own or all share a pool; auto follows the budget (memory_plan)."""
+    cache_type: CacheType = "f16"
+    """Format of keys and values; q8_0 takes about half of f16, q4_0 about a quarter. Both need flash attention."""
+    flash_attention: FlashAttention = "auto"
+    """auto is llama.cpp's own choice, which is on wherever the device has the kernel."""
     prefix_memory_bytes: int | None = None
     """Host memory for prefixes that lost their slots; None is a share of what is left, 0 keeps none."""
     step_target_s: float = 0.25

@@ -9,6 +9,7 @@ import jinja2
 
 from engine import memory
 from engine.backend import Backend, DecodeFailed
+from engine.cache_type import check_cache_type
 from engine.chat_template import ChatTemplate
 from engine.config import EngineConfig, ModelFacts
 from engine.errors import ModelLoadFailed
@@ -39,10 +40,12 @@ def load(config: EngineConfig) -> LoadedModel:
     started_s = time.monotonic()
     threads = choose_threads(config.threads)
     model = NativeModel(config.model_path, config.gpu_layers)
+    key_width, value_width = model.head_widths
+    check_cache_type(config.cache_type, config.flash_attention, key_width=key_width, value_width=value_width)
     plan = plan_memory(
         config,
         context_trained=model.context_trained,
-        kv_bytes_per_token=model.kv_bytes_per_token,
+        kv_bytes_per_token=model.kv_bytes_per_token(config.cache_type),
         available=memory.available_bytes(),
         can_share_pool=not model.is_recurrent,
     )
@@ -53,6 +56,8 @@ def load(config: EngineConfig) -> LoadedModel:
         pool_tokens=plan.kv_tokens if plan.layout == "unified" else None,
         batch_tokens=max(_BATCH_TOKENS, plan.parallel),
         threads=threads.count,
+        cache_type=config.cache_type,
+        flash_attention=config.flash_attention,
     )
     _decode_one(context)
     prefix_memory_bytes = plan_prefix_memory(config, memory.available_bytes())

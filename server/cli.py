@@ -97,6 +97,8 @@ def serve(
     gpu_layers: Annotated[int | None, _option("gpu_layers")] = None,
     kv_budget: Annotated[str | None, _option("kv_budget")] = None,
     kv_layout: Annotated[str | None, _option("kv_layout")] = None,
+    cache_type: Annotated[str | None, _option("cache_type")] = None,
+    flash_attention: Annotated[str | None, _option("flash_attention")] = None,
     prefix_memory: Annotated[str | None, _option("prefix_memory")] = None,
     step_target_ms: Annotated[float | None, _option("step_target_ms")] = None,
     speculation: Annotated[bool | None, _option("speculation", "--speculation/--no-speculation")] = None,

@@ -21,6 +21,8 @@ SETTING_HELP: Final[dict[str, str]] = {
     "kv_budget": "Memory for one model's KV cache, such as 2GiB [default: a share of what is left].",
     "kv_layout": "partitioned (each request has its own buffer: faster), unified (all share a pool: long and short"
     " requests side by side in little memory), or auto: by the budget.",
+    "cache_type": "Format of the KV cache: f16, q8_0 (half the memory) or q4_0 (a quarter, at some cost in quality).",
+    "flash_attention": "auto (wherever the device has it), on or off; a quantised KV cache needs it.",
     "prefix_memory": "Memory for cached prompts that lost their place, such as 1GiB; 0 keeps none"
     " [default: a tenth of what is left, 2 GiB at most].",
     "step_target_ms": "Longest gap that a new prompt may put between two tokens of a running stream.",

@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     gpu_layers: int | None = Field(None, ge=0)
     kv_budget: ByteSize | None = Field(None, ge=1)
     kv_layout: Literal["auto", "partitioned", "unified"] = "auto"
+    cache_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    flash_attention: Literal["auto", "on", "off"] = "auto"
     prefix_memory: ByteSize | None = Field(None, ge=0)
     step_target_ms: float = Field(250.0, gt=0, le=60_000)
     speculation: bool = True
@@ -104,6 +106,8 @@ class Settings(BaseSettings):
             gpu_layers=self.gpu_layers,
             kv_budget_bytes=self.kv_budget,
             kv_layout=self.kv_layout,
+            cache_type=self.cache_type,
+            flash_attention=self.flash_attention,
             prefix_memory_bytes=self.prefix_memory,
             step_target_s=self.step_target_ms / 1000,
             speculation=self.speculation,

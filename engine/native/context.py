@@ -13,11 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backend import Batch, DecodeFailed, SlotState
+from engine.config import CacheType, FlashAttention
 from engine.errors import InsufficientMemory
 from engine.native.model import NativeModel
 
 _DRAFT_ROWS = 64
 """Rows of logits beyond one per slot, for drafted tokens."""
+_CACHE_TYPES: dict[CacheType, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}  # enum ggml_type
+_FLASH_ATTENTION: dict[FlashAttention, int] = {"auto": -1, "off": 0, "on": 1}  # enum llama_flash_attn_type
 _FATAL = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}
 
 
@@ -36,6 +39,8 @@ class NativeContext:
         pool_tokens: int | None = None,
         batch_tokens: int,
         threads: int,
+        cache_type: CacheType = "f16",
+        flash_attention: FlashAttention = "auto",
     ) -> None:
         params = llama.llama_context_default_params()
         params.n_ctx = pool_tokens or slots * slot_tokens
@@ -46,6 +51,8 @@ class NativeContext:
         params.n_threads = params.n_threads_batch = threads
         # One buffer per sequence is some 20 % faster to decode than one that all share; see memory_plan.
         params.kv_unified = pool_tokens is not None
+        params.type_k = params.type_v = _CACHE_TYPES[cache_type]
+        params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
         params.no_perf = True
         self._handle = llama.llama_init_from_model(model.handle, params)
         if not self._handle:

@@ -9,6 +9,8 @@ from typing import Any
 
 import llama_cpp as llama
 
+from engine.cache_type import row_bytes
+from engine.config import CacheType
 from engine.errors import ModelLoadFailed
 from engine.native import library
 from engine.native.vocabulary import NativeVocabulary
@@ -95,16 +97,21 @@ class NativeModel:
         template = llama.llama_model_chat_template(self.handle, None)
         return template.decode("utf-8", "replace") if template else None
 
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of f16 key and value cache that one token takes, over all layers."""
+    def kv_bytes_per_token(self, cache_type: CacheType) -> int:
+        """Bytes of key and value cache that one token takes, over all layers."""
         heads = int(llama.llama_model_n_head_kv(self.handle))
+        token_bytes = sum(row_bytes(cache_type, heads * width) for width in self.head_widths)
+        return int(llama.llama_model_n_layer(self.handle)) * token_bytes
+
+    @property
+    def head_widths(self) -> tuple[int, int]:
+        """Numbers in a key and in a value of one attention head."""
         width = int(llama.llama_model_n_embd(self.handle)) // max(
             1, int(llama.llama_model_n_head(self.handle))
         )
         key = int(self.metadata.get(f"{self.architecture}.attention.key_length", width))
         value = int(self.metadata.get(f"{self.architecture}.attention.value_length", width))
-        return 2 * int(llama.llama_model_n_layer(self.handle)) * heads * (key + value)
+        return key, value
 
 
 def _read_string(read: Any, *arguments: Any) -> str:

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from engine.config import KvLayoutChoice
+from engine.config import CacheType, KvLayoutChoice
 from engine.engine import Engine
+from engine.errors import ModelLoadFailed
 from tests.engine.real import LONG_TEXT, answer, asking, real_config
 
 pytestmark = pytest.mark.model
@@ -62,3 +63,23 @@ async def test_a_pool_serves_one_long_request_and_several_short_ones() -> None:
         await engine.stop()
     assert first.end.prompt_tokens + first.end.completion_tokens == engine.facts.context
     assert {one.end.completion_tokens for one in others} == {12}
+
+
+@pytest.mark.parametrize(("cache_type", "token_bytes"), [("q8_0", 12_240), ("q4_0", 6_480)])
+async def test_a_quantised_cache_answers_and_restores(cache_type: CacheType, token_bytes: int) -> None:
+    engine = await Engine.start(real_config(cache_type=cache_type, prefix_memory_bytes=64 << 20))
+    try:
+        cold = await answer(engine, asking(_HEAD, max_tokens=12, ignore_eos=True))
+        await _drive_out(engine)
+        warm = await answer(engine, asking(_HEAD, max_tokens=12, ignore_eos=True))
+    finally:
+        await engine.stop()
+    assert engine.facts.kv_bytes == engine.facts.kv_tokens * token_bytes
+    assert cold.end.completion_tokens == 12
+    assert warm.end.cached_tokens == warm.end.prompt_tokens - 1
+    assert warm.text == cold.text
+
+
+async def test_a_quantised_cache_without_flash_attention_names_the_mend() -> None:
+    with pytest.raises(ModelLoadFailed, match="flash_attention"):
+        await Engine.start(real_config(cache_type="q8_0", flash_attention="off"))
