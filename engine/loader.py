@@ -46,7 +46,7 @@ def load(config: EngineConfig) -> LoadedModel:
         config,
         context_trained=model.context_trained,
         kv_bytes_per_token=model.kv_bytes_per_token(config.cache_type),
-        available=memory.available_bytes(),
+        available=memory.available_or_guessed_bytes(),
         can_share_pool=not model.is_recurrent,
     )
     context = NativeContext(
@@ -60,7 +60,7 @@ def load(config: EngineConfig) -> LoadedModel:
         flash_attention=config.flash_attention,
     )
     _decode_one(context)
-    prefix_memory_bytes = plan_prefix_memory(config, memory.available_bytes())
+    prefix_memory_bytes = plan_prefix_memory(config, memory.available_or_guessed_bytes())
     facts = _facts(model, context, plan, threads, load_s=time.monotonic() - started_s)
     reader = PromptReader(model.vocabulary, _compile_template(model), context=facts.context)
     return LoadedModel(context, model.vocabulary, reader, facts, config.step_target_s, prefix_memory_bytes)

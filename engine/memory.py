@@ -1,4 +1,4 @@
-"""How much memory is left: what the cgroup allows, then what the machine has."""
+"""How much memory is left: in the machine, and in every cgroup around this process."""
 
 from __future__ import annotations
 
@@ -6,50 +6,81 @@ import os
 from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def available_bytes(cgroup_root: Path = _CGROUP_ROOT, meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Bytes that this process may still take without swapping or being killed."""
-    machine = _machine_available(meminfo)
-    limit = _cgroup_left(cgroup_root)
-    return machine if limit is None else min(machine, limit)
+def available_bytes(
+    cgroup_root: Path = _CGROUP_ROOT, meminfo: Path = _MEMINFO, own_cgroup: Path = _OWN_CGROUP
+) -> int | None:
+    """Bytes left in the machine or in the tightest cgroup around us; None where nobody tells (macOS)."""
+    figures = [_machine_bytes(meminfo), *_cgroup_bytes(cgroup_root, own_cgroup)]
+    return min((figure for figure in figures if figure is not None), default=None)
 
 
-def _machine_available(meminfo: Path) -> int:
+def available_or_guessed_bytes(
+    cgroup_root: Path = _CGROUP_ROOT, meminfo: Path = _MEMINFO, own_cgroup: Path = _OWN_CGROUP
+) -> int:
+    """The same; where nobody tells, half of what is installed is a fair guess of what is free."""
+    available = available_bytes(cgroup_root, meminfo, own_cgroup)
+    if available is not None:
+        return available
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _machine_bytes(meminfo: Path) -> int | None:
     try:
         for line in meminfo.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    except OSError:
+    except (OSError, ValueError, IndexError):
         pass
-    # No /proc (macOS): half of what is installed is a fair guess of what is free.
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _cgroup_left(root: Path) -> int | None:
-    for limit_name, usage_name, stat_name, reclaimable in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-            "total_inactive_file",
-        ),
-    ):
-        try:
-            limit = (root / limit_name).read_text().strip()
-            if limit != "max":
-                used = int((root / usage_name).read_text()) - _stat(root / stat_name, reclaimable)
-                return max(0, int(limit) - used)
-        except (OSError, ValueError):
-            continue
     return None
 
 
-def _stat(path: Path, name: str) -> int:
-    """One figure of ``memory.stat``, in bytes. The page cache of files read once counts as use, and is given up."""
+def _cgroup_bytes(root: Path, own_cgroup: Path) -> list[int | None]:
+    """What each enclosing cgroup (v2, or v1's memory controller) leaves.
+
+    Docs: docs.kernel.org/admin-guide/cgroup-v2.html, memory interface files.
+    """
     try:
-        figures = dict(line.split() for line in path.read_text().splitlines())
-        return int(figures.get(name, 0))
+        lines = own_cgroup.read_text().splitlines()
+    except OSError:
+        return []
+    left: list[int | None] = []
+    for line in lines:
+        # hierarchy : controllers : path; the path may hold colons itself.
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":
+            base, limit, usage = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            base, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        folder = base / path.lstrip("/")
+        # Inside a container the path may be the host's and not exist here: then the mount is our group.
+        while folder != base and base in folder.parents:
+            left.append(_group_bytes(folder, limit, usage))
+            folder = folder.parent
+        left.append(_group_bytes(base, limit, usage))
+    return left
+
+
+def _group_bytes(folder: Path, limit: str, usage: str) -> int | None:
+    try:
+        limit_bytes = int((folder / limit).read_text())  # "max" is no number: no limit
+        used_bytes = int((folder / usage).read_text())
+    except (OSError, ValueError):
+        return None
+    return max(0, limit_bytes - used_bytes + _reclaimable_bytes(folder / "memory.stat"))
+
+
+def _reclaimable_bytes(stat: Path) -> int:
+    """Page cache that is not in active use: it is given back before anything fails for want of memory."""
+    try:
+        figures = dict(line.split() for line in stat.read_text().splitlines())
+        # v1 counts the group alone in the one, and with the groups below it, as its usage does, in the other.
+        return int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))
     except (OSError, ValueError):
         return 0

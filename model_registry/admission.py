@@ -6,7 +6,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from engine.errors import InsufficientMemory
-from model_registry.memory import available_bytes, estimate_bytes
+from engine.memory import available_bytes
+from model_registry.memory import estimate_bytes
 from model_registry.sources.found_model import FoundModel
 
 

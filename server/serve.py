@@ -119,7 +119,7 @@ class Announcer:
 
     def loaded(self) -> bool:
         """Tell what came of the preload. False if there is nothing left that could be served."""
-        from model_registry.memory import available_bytes
+        from engine.memory import available_bytes
 
         cards = self._registry.cards()
         for card in cards:

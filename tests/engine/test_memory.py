@@ -1,4 +1,4 @@
-"""Memory from a made-up cgroup tree and a made-up /proc/meminfo."""
+"""Memory from a made-up cgroup tree and a made-up /proc."""
 
 from __future__ import annotations
 
@@ -6,75 +6,104 @@ from pathlib import Path
 
 import pytest
 
-from engine.memory import available_bytes
+from engine.memory import available_bytes, available_or_guessed_bytes
 
-MIB = 2**20
+_FREE = 8_000_000 * 1024
+
+
+class Machine:
+    """8 GB free, and the cgroups that a test writes."""
+
+    def __init__(self, root: Path, own: str = "0::/a") -> None:
+        self.root, self.meminfo, self.own = root / "cgroup", root / "meminfo", root / "own"
+        self.root.mkdir()
+        self.meminfo.write_text("MemTotal: 16000000 kB\nMemAvailable: 8000000 kB\n")
+        self.own.write_text(own + "\n")
+
+    def group(self, name: str, limit: str, used: int, inactive: int | None = None) -> None:
+        folder = self.root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        if inactive is not None:
+            (folder / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\nactive_file 9\n")
+
+    def group_v1(self, name: str, limit: int, used: int, stat: str = "") -> None:
+        folder = self.root / "memory" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (folder / "memory.usage_in_bytes").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(stat)
+
+    @property
+    def available(self) -> int | None:
+        return available_bytes(self.root, self.meminfo, self.own)
 
 
 @pytest.fixture
-def meminfo(tmp_path: Path) -> Path:
-    path = tmp_path / "meminfo"
-    path.write_text(f"MemTotal:       {8 * 1024 * 1024} kB\nMemAvailable:   {4 * 1024 * 1024} kB\n")
-    return path
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "cgroup"
-    path.mkdir()
-    return path
+def test_without_a_cgroup_the_machine_says_it(machine: Machine) -> None:
+    assert machine.available == _FREE
 
 
-def _write(root: Path, **files: str) -> None:
-    for name, text in files.items():
-        (root / name.replace("__", "/").replace("_dot_", ".")).write_text(text)
+def test_without_a_limit_the_machine_says_it(machine: Machine) -> None:
+    machine.group("a", "max", 1000)
+    assert machine.available == _FREE
 
 
-def test_without_a_cgroup_the_machine_says_it(root: Path, meminfo: Path) -> None:
-    assert available_bytes(root, meminfo) == 4096 * MIB
+def test_the_tightest_group_on_the_way_up_counts(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, own="0::/a/b")
+    machine.group("a/b", "4000000000", 1_000_000_000, 500)
+    machine.group("a", "2000000000", 1_500_000_000, 250)
+    assert machine.available == 500_000_250
 
 
-def test_version_2(root: Path, meminfo: Path) -> None:
-    _write(root, memory_dot_max=f"{1000 * MIB}\n", memory_dot_current=f"{400 * MIB}\n")
-    assert available_bytes(root, meminfo) == 600 * MIB
+def test_a_path_of_the_host_inside_a_container_falls_back_to_the_mount(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, own="0::/docker/0123")
+    machine.group(".", "1000", 400, 100)
+    assert machine.available == 700
 
 
-def test_version_2_without_a_limit(root: Path, meminfo: Path) -> None:
-    _write(root, memory_dot_max="max\n", memory_dot_current=f"{400 * MIB}\n")
-    assert available_bytes(root, meminfo) == 4096 * MIB
+def test_a_path_may_hold_colons(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, own="0::/a:b")
+    machine.group("a:b", "1000", 400)
+    assert machine.available == 600
 
 
-def test_files_that_were_read_are_no_memory_in_use(root: Path, meminfo: Path) -> None:
+def test_files_that_were_read_are_no_memory_in_use(machine: Machine) -> None:
     """The page cache of a model file is given up when memory is asked for; counted, each load would leave less."""
-    _write(
-        root,
-        memory_dot_max=f"{1000 * MIB}\n",
-        memory_dot_current=f"{900 * MIB}\n",
-        memory_dot_stat=f"anon {100 * MIB}\ninactive_file {600 * MIB}\nactive_file {200 * MIB}\n",
-    )
-    assert available_bytes(root, meminfo) == 700 * MIB
+    machine.group("a", "1000", 900, 600)
+    assert machine.available == 700
 
 
-def test_version_1(root: Path, meminfo: Path) -> None:
-    (root / "memory").mkdir()
-    (root / "memory/memory.limit_in_bytes").write_text(f"{1000 * MIB}\n")
-    (root / "memory/memory.usage_in_bytes").write_text(f"{900 * MIB}\n")
-    assert available_bytes(root, meminfo) == 100 * MIB
-    (root / "memory/memory.stat").write_text(f"inactive_file 0\ntotal_inactive_file {50 * MIB}\n")
-    assert available_bytes(root, meminfo) == 150 * MIB
+def test_figures_that_are_missing_or_odd_count_as_none(machine: Machine) -> None:
+    machine.group("a", "1000", 400)
+    assert machine.available == 600
+    (machine.root / "a" / "memory.stat").write_text("one two three\n")
+    assert machine.available == 600
+    (machine.root / "a" / "memory.current").write_text("much\n")
+    assert machine.available == _FREE
 
 
-def test_version_1_without_a_limit(root: Path, meminfo: Path) -> None:
-    (root / "memory").mkdir()
-    (root / "memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
-    (root / "memory/memory.usage_in_bytes").write_text(f"{900 * MIB}\n")
-    assert available_bytes(root, meminfo) == 4096 * MIB
+def test_use_past_the_limit_leaves_nothing(machine: Machine) -> None:
+    machine.group("a", "1000", 1400, 0)
+    assert machine.available == 0
 
 
-def test_use_past_the_limit_leaves_nothing(root: Path, meminfo: Path) -> None:
-    _write(root, memory_dot_max=f"{100 * MIB}\n", memory_dot_current=f"{101 * MIB}\n")
-    assert available_bytes(root, meminfo) == 0
+def test_version_1(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, own="7:cpu,memory:/a\n3:pids:/a")
+    machine.group_v1("a", 1000, 900)
+    assert machine.available == 100
+    machine.group_v1("a", 1000, 900, "inactive_file 0\ntotal_inactive_file 50\n")
+    assert machine.available == 150
+    machine.group_v1("a", 9223372036854771712, 900)
+    assert machine.available == _FREE
 
 
-def test_a_machine_without_proc_has_some(root: Path, tmp_path: Path) -> None:
-    assert available_bytes(root, tmp_path / "nowhere") > 0
+def test_a_machine_that_does_not_tell_is_guessed(tmp_path: Path) -> None:
+    nowhere = tmp_path / "none"
+    assert available_bytes(nowhere, nowhere, nowhere) is None
+    assert available_or_guessed_bytes(nowhere, nowhere, nowhere) > 0
