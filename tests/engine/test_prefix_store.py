@@ -103,3 +103,18 @@ def test_a_prefix_that_is_refused_is_computed_and_not_tried_again() -> None:
     bench.backend.fail_load = lambda: True
     assert _restored(bench) == 0
     assert bench.backend.loads == 0
+
+
+def test_what_was_to_be_copied_from_a_refused_prefix_in_the_same_step_is_computed_too() -> None:
+    bench = Bench(slots=4, prefix_memory_bytes=100_000)
+    _restored(bench)
+    for stranger in _STRANGERS:
+        bench.submit(Ask(prompt=(*stranger, 9), max_tokens=4))
+    bench.run()
+    bench.backend.fail_load = lambda: True
+    twins = [bench.submit(Ask(prompt=(*range(90), 7, 8), max_tokens=6)) for _ in range(3)]
+    bench.run()
+    bench.check_answers()
+    assert not bench.failed
+    assert bench.sequences[twins[0]][0].cached == 0
+    assert bench.backend.computed == bench.computed_by_sequences()

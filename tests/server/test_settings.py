@@ -125,6 +125,10 @@ def test_every_setting_of_the_engine_arrives_there(home: Path) -> None:
             "threads": 3,
             "gpu_layers": 4,
             "kv_budget": "1MiB",
+            "kv_layout": "unified",
+            "cache_type": "q8_0",
+            "flash_attention": "on",
+            "prefix_memory": "2MiB",
             "step_target_ms": 125,
             "queue_limit": 6,
             "stall_limit_s": 7,
@@ -134,6 +138,8 @@ def test_every_setting_of_the_engine_arrives_there(home: Path) -> None:
     assert (template.context, template.parallel, template.threads, template.gpu_layers) == (512, 2, 3, 4)
     assert (template.kv_budget_bytes, template.step_target_s) == (1 << 20, 0.125)
     assert (template.queue_limit, template.stall_limit_s) == (6, 7)
+    assert (template.kv_layout, template.cache_type, template.flash_attention) == ("unified", "q8_0", "on")
+    assert template.prefix_memory_bytes == 2 << 20
 
 
 def test_every_setting_of_the_routes_arrives_there(home: Path) -> None:
