@@ -33,7 +33,13 @@ def model_path() -> Path:
 def real_config(**changes: object) -> EngineConfig:
     # One thread: two that wait for each other at every layer crawl when a test run has to share the cores.
     config = EngineConfig(
-        model_id="smollm2", model_path=str(model_path()), context=CONTEXT, parallel=PARALLEL, threads=1
+        model_id="smollm2",
+        model_path=str(model_path()),
+        context=CONTEXT,
+        parallel=PARALLEL,
+        threads=1,
+        # Cold is cold: what loses its slot is gone, unless a test asks for more.
+        prefix_memory_bytes=0,
     )
     return msgspec.structs.replace(config, **changes)
 
