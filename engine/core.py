@@ -30,7 +30,6 @@ class EngineCore:
         *,
         end_tokens: Tokens,
         clock: Callable[[], float],
-        step_target_s: float = 0.25,
         budget: StepBudget | None = None,
         prefix_memory_bytes: int = 0,
     ) -> None:
@@ -47,7 +46,7 @@ class EngineCore:
         )
         self._scheduler = Scheduler(
             self._cache,
-            budget or StepBudget(target_s=step_target_s, maximum=backend.batch_tokens),
+            budget or StepBudget(target_s=0.25, maximum=backend.batch_tokens),
             batch_tokens=backend.batch_tokens,
             output_rows=backend.output_rows,
             clock=clock,

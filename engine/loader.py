@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 import jinja2
+import numpy as np
 
 from engine import memory
 from engine.backend import Backend, DecodeFailed
@@ -18,9 +19,12 @@ from engine.native import library
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 from engine.prompt_reader import PromptReader, Vocabulary
+from engine.step_budget import StepBudget
 from engine.threads import ThreadChoice, choose_threads
 
 _BATCH_TOKENS = 512
+_WARM_UP_STEPS = (1, 1, 32, 1)
+"""Tokens of each step: the first reads the weights, then decoding and prefill are timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class LoadedModel:
     vocabulary: Vocabulary
     reader: PromptReader
     facts: ModelFacts
-    step_target_s: float
+    budget: StepBudget
+    """Knows already what a step takes, so that the first long prompt keeps no stream waiting."""
     prefix_memory_bytes: int
 
 
@@ -59,23 +64,44 @@ def load(config: EngineConfig) -> LoadedModel:
         cache_type=config.cache_type,
         flash_attention=config.flash_attention,
     )
-    _decode_one(context)
+    budget = StepBudget(target_s=config.step_target_s, maximum=context.batch_tokens)
+    _warm_up(context, budget)
     prefix_memory_bytes = plan_prefix_memory(config, memory.available_or_guessed_bytes())
     facts = _facts(model, context, plan, threads, load_s=time.monotonic() - started_s)
     reader = PromptReader(model.vocabulary, _compile_template(model), context=facts.context)
-    return LoadedModel(context, model.vocabulary, reader, facts, config.step_target_s, prefix_memory_bytes)
+    return LoadedModel(context, model.vocabulary, reader, facts, budget, prefix_memory_bytes)
 
 
-def _decode_one(context: NativeContext) -> None:
-    """Ready means that this model computes here, not that a file was opened."""
-    batch = context.batch
-    batch.token[0], batch.position[0], batch.slot[0], batch.wants_logits[0] = 0, 0, 0, 1
-    try:
-        logits = context.decode(1, 1)
-    except DecodeFailed as error:
-        raise ModelLoadFailed(f"the model loads and cannot compute: {error}; its file is damaged") from error
-    if not bool((logits == logits).all()):
-        raise ModelLoadFailed("the model computes no numbers (NaN): its file is damaged, fetch it again")
+def _warm_up(context: NativeContext, budget: StepBudget) -> None:
+    """Compute a few tokens. Ready means that this model computes here, not that a file was opened.
+
+    ``budget`` learns from it. The first step is not counted: it waits for the weights to be read from the disk.
+    """
+    at = 0
+    for count in _WARM_UP_STEPS:
+        batch, end = context.batch, at + count
+        if end > context.slot_tokens:
+            break
+        batch.token[:count] = 0
+        batch.position[:count] = np.arange(at, end)
+        batch.slot[:count] = 0
+        batch.wants_logits[:count] = 0
+        batch.wants_logits[count - 1] = 1
+        began_s = time.monotonic()
+        try:
+            logits = context.decode(count, 1)
+        except DecodeFailed as error:
+            raise ModelLoadFailed(
+                f"the model loads and cannot compute: {error}; its file is damaged"
+            ) from error
+        if not bool((logits == logits).all()):
+            raise ModelLoadFailed("the model computes no numbers (NaN): its file is damaged, fetch it again")
+        elapsed_s = time.monotonic() - began_s
+        if at and count == 1:
+            budget.learn(decode_width=1, prefill_tokens=0, elapsed_s=elapsed_s)
+        elif at:
+            budget.learn(decode_width=0, prefill_tokens=count, elapsed_s=elapsed_s)
+        at = end
     context.clear_slot(0)
 
 

@@ -84,7 +84,7 @@ class Worker:
             model.backend,
             end_tokens=model.vocabulary.end_tokens,
             clock=time.monotonic,
-            step_target_s=model.step_target_s,
+            budget=model.budget,
             prefix_memory_bytes=model.prefix_memory_bytes,
         )
         orders = self._orders
