@@ -188,7 +188,8 @@ def fewest_reaching(keys: Logits, weights: Logits, goal: float) -> Ids:
         is_upper = near_keys > near_keys.mean()
         # Indices, since numpy takes those five times as fast as it takes what a mask says.
         half = np.flatnonzero(is_upper)
-        if half.size in (0, near_keys.size):  # all are equal; their mean may be rounded to either side of them
+        # All are equal; their mean may be rounded to either side of them.
+        if half.size in (0, near_keys.size):
             break
         upper = near_weights[half]
         mass = float(upper.sum(dtype=np.float64))
