@@ -163,7 +163,7 @@ def largest(values: Logits, count: int) -> Ids:
 
 def _least_of_largest(values: Logits, count: int) -> float:
     """A number that at least ``count`` of ``values`` reach, and few more: that many groups have a maximum as large."""
-    groups = max(2048, 4 * count)
+    groups = max(512, 8 * count)
     rows = values.size // groups
     if rows < 2:
         return -np.inf
@@ -188,7 +188,7 @@ def fewest_reaching(keys: Logits, weights: Logits, goal: float) -> Ids:
         is_upper = near_keys > near_keys.mean()
         # Indices, since numpy takes those five times as fast as it takes what a mask says.
         half = np.flatnonzero(is_upper)
-        # All are equal; their mean may be rounded to either side of them.
+        # Where all are equal, their mean may be rounded to either side of them.
         if half.size in (0, near_keys.size):
             break
         upper = near_weights[half]

@@ -68,12 +68,13 @@ class Dry:
             return
         repeats = self._repeats[: width - 1]
         distances = np.flatnonzero(repeats >= self._allowed) + 1
-        if distances.size == 0:
-            return
         # No repeat begins before the window, nor before the newest breaker.
         lengths = np.minimum(np.minimum(repeats[distances - 1], width - distances), limit)
         is_long = lengths >= self._allowed
-        ids, lengths = _longest_by_token(self._tokens[self._count - distances[is_long]], lengths[is_long])
+        distances, lengths = distances[is_long], lengths[is_long]
+        if distances.size == 0:
+            return
+        ids, lengths = _longest_by_token(self._tokens[self._count - distances], lengths)
         free = ~self._breakers.single[ids] if self._breakers.single.size else slice(None)
         logits[ids[free]] -= self._cost(lengths[free])
 

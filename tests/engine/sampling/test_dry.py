@@ -67,7 +67,7 @@ _some_breakers = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=400)
 @given(
     prompt=_tokens,
     generated=_tokens,
@@ -78,6 +78,9 @@ _some_breakers = st.one_of(
 )
 @example(prompt=[1] * 300, generated=[1] * 300, allowed=2, last_n=-1, base=1.0, breakers=NO_BREAKERS)
 @example(prompt=[], generated=[0, 1, 2] * 150, allowed=2, last_n=7, base=1.75, breakers=NO_BREAKERS)
+@example(
+    prompt=[], generated=[2, *[0] * 23, 2, 0], allowed=2, last_n=25, base=1.0, breakers=NO_BREAKERS
+)  # the only repeat begins before the window
 def test_a_token_costs_what_the_longest_repeat_that_it_continues_asks_for(
     prompt: list[int], generated: list[int], allowed: int, last_n: int, base: float, breakers: Breakers
 ) -> None:

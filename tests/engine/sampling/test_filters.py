@@ -44,6 +44,11 @@ def _large(draw: st.DrawFn) -> Logits:
 _logits = st.one_of(_small, _large())
 
 
+_EQUAL_BELOW_A_PEAK = np.full(3000, np.log(0.040973525), dtype=np.float32)
+"""But for the peak, all weigh the same, and the mean of so many is rounded to less than each of them."""
+_EQUAL_BELOW_A_PEAK[0] = 0.0
+
+
 def _kept(logits: Logits, narrow: Callable[[Candidates], None]) -> list[int]:
     candidates = Candidates(logits.copy(), Scratch(logits.size))
     narrow(candidates)
@@ -90,6 +95,7 @@ def test_top_k_of_a_wide_spread() -> None:
 @example(logits=np.zeros(400, dtype=np.float32), p=0.5)
 @example(logits=np.zeros(4000, dtype=np.float32), p=0.50001)
 @example(logits=np.zeros(4000, dtype=np.float32), p=0.0)
+@example(logits=_EQUAL_BELOW_A_PEAK, p=0.9)
 @example(logits=np.array([3.0], dtype=np.float32), p=0.0)
 def test_top_p_keeps_the_fewest_that_reach_p(logits: Logits, p: float) -> None:
     kept = _kept(logits, lambda c: filters.top_p(c, p, 0))
