@@ -54,8 +54,11 @@ class Candidates:
         """Probabilities times ``total``: exp of the logits under the peak, shape (n,). Read only."""
         if self._weights is None:
             out = self.scratch.weights if self.ids is None else np.empty_like(self.logits)
-            np.subtract(self.logits, np.float32(self.peak), out=out)
-            self._weights = np.exp(out, out=out)
+            # Logits that were heated have their peak at 0 already.
+            depth = np.subtract(self.logits, np.float32(self.peak), out=out) if self.peak else self.logits
+            self._weights = np.exp(depth, out=out)
+            if self.ids is None:
+                self._columns = self.scratch.column_sums()
         return self._weights
 
     @property
@@ -63,11 +66,8 @@ class Candidates:
         """The sum of ``weights``."""
         if self._total is None:
             weights = self.weights
-            if self.ids is None:
-                self._columns = self.scratch.column_sums()
-                self._total = float(self._columns.sum(dtype=np.float64))
-            else:
-                self._total = float(weights.sum(dtype=np.float64))
+            parts = weights if self._columns is None else self._columns
+            self._total = float(parts.sum(dtype=np.float64))
         return self._total
 
     @property
@@ -115,14 +115,16 @@ class Candidates:
 
     def best(self) -> int:
         """The likeliest token; of several, the first."""
-        return self._id(int(self.logits.argmax()))
+        return self.token(int(self.logits.argmax()))
 
     def draw(self, fraction: float) -> int:
         """The index of the candidate at ``fraction``, 0 <= fraction < 1, of the total weight."""
-        goal = fraction * self.total
+        weights = self.weights
         if self._columns is None:
-            return _first_past(self.weights.cumsum(dtype=np.float64), goal)
+            reached = weights.cumsum(dtype=np.float64)
+            return _first_past(reached, fraction * float(reached[-1]))
         reached = self._columns.cumsum(dtype=np.float64)
+        goal = fraction * float(reached[-1])
         column = _first_past(reached, goal)
         left = goal - (float(reached[column - 1]) if column else 0.0)
         matrix = self.scratch.matrix
@@ -130,9 +132,7 @@ class Candidates:
         return row * matrix.shape[1] + column
 
     def token(self, index: int) -> int:
-        return self._id(index)
-
-    def _id(self, index: int) -> int:
+        """The id of the candidate at ``index``."""
         return index if self.ids is None else int(self.ids[index])
 
 

@@ -66,9 +66,9 @@ def top_p(candidates: Candidates, p: float, min_keep: int) -> None:
     if candidates.size <= _SMALL:
         kept = fewest_reaching(weights, weights, p * total)
     else:
-        # Few tokens can be likelier than 2^-10, or 2^-14; and those below the last bound hold less than 1 - p.
+        # Few tokens can be likelier than 2^-12, or 2^-15; and those below the last bound hold less than 1 - p.
         near, held = np.empty(0, dtype=np.intp), weights[:0]
-        for share in (2.0**-10, 2.0**-14, (1.0 - p) / candidates.size):
+        for share in (2.0**-12, 2.0**-15, (1.0 - p) / candidates.size):
             near = np.flatnonzero(weights >= np.float32(max(share * total, _TINY)))
             held = weights[near]
             if near.size and float(held.sum(dtype=np.float64)) >= p * total:

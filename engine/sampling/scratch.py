@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-_COLUMNS = 2048
+_COLUMNS = 1024
 
 
 class Scratch:
     """Two rows of a vocabulary's size, shared by every sampler of an engine thread.
 
-    The first is also a matrix of 2,048 columns: numpy adds rows of a matrix at the speed of memory, and a sum
+    The first is also a matrix of 1,024 columns: numpy adds rows of a matrix at the speed of memory, and a sum
     along a row three times as slowly. Not BLAS, whose threads would spin beside the model's.
     """
 
