@@ -1,12 +1,13 @@
 """The bare library: ``llama_decode`` in a plain loop, greedy, with no server, queue, text or stream around it.
 
-Runs in a process of its own (``python -m benchmarks.bare_loop``), in the environment that anybody's would have,
-and answers each line of JSON on standard input with one on standard output.
+Runs in a process of its own (``python -m benchmarks.bare_loop``), and answers each line of JSON on standard input
+with one on standard output.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from benchmarks.workload import Workload
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 from engine.threads import choose_threads
+from engine.worker_process import worker_environment
 
 
 class BareLoop:
@@ -31,6 +33,9 @@ class BareLoop:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # That of a worker: with the library's own defaults, a single busy process beside it (a client, say)
+            # keeps its spinning threads from each other, and it falls to a tenth of its speed.
+            env=worker_environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
 
     def __enter__(self) -> Self:

@@ -58,7 +58,7 @@ class WorkerProcess(asyncio.Protocol):
                 self._process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-P", "-m", "engine.worker", str(theirs.fileno())),
                     pass_fds=[theirs.fileno()],
-                    env=_environment(),
+                    env=worker_environment(),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
@@ -150,7 +150,7 @@ class WorkerProcess(asyncio.Protocol):
                 self._on_frame(frame)
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """What a worker may know of ours: how to find its libraries, and no secrets."""
     kept = {
         name: value
