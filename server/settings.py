@@ -104,11 +104,11 @@ class Settings(BaseSettings):
             parallel=self.parallel,
             threads=self.threads,
             gpu_layers=self.gpu_layers,
-            kv_budget_bytes=self.kv_budget,
+            kv_budget_bytes=_plain(self.kv_budget),
             kv_layout=self.kv_layout,
             cache_type=self.cache_type,
             flash_attention=self.flash_attention,
-            prefix_memory_bytes=self.prefix_memory,
+            prefix_memory_bytes=_plain(self.prefix_memory),
             step_target_s=self.step_target_ms / 1000,
             speculation=self.speculation,
             queue_limit=self.queue_limit,
@@ -234,3 +234,8 @@ def _describe(
         # Kubernetes sets this in every pod beside a service that is called nibble.
         return f"{source} was set by Kubernetes for a service called nibble: use 'enableServiceLinks: false'"
     return f"{source}: {message[:1].lower()}{message[1:]}, not {value!r}"
+
+
+def _plain(size: ByteSize | None) -> int | None:
+    """A size as the number it is: Pydantic's subclass of int cannot cross into a worker."""
+    return None if size is None else int(size)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from engine.config import EngineConfig
 from server.setting_help import SETTING_HELP
 from server.settings import Settings, SettingsError, load_settings, unknown_variables
 
@@ -184,3 +186,10 @@ def test_a_named_models_directory_must_exist(home: Path) -> None:
 def test_misspelt_variables_are_noticed() -> None:
     environ = {"NIBBLE_PROT": "1", "NIBBLE_PORT": "2", "NIBBLE_CONFIG": "x", "PATH": "y"}
     assert unknown_variables(environ) == ["NIBBLE_PROT is no setting (did you mean 'NIBBLE_PORT'?)"]
+
+
+def test_what_the_engine_is_told_can_cross_into_a_worker(home: Path) -> None:
+    settings = load_settings({"kv_budget": "1GiB", "prefix_memory": "0"})
+    template = settings.engine_template()
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(template), type=EngineConfig) == template
+    assert (template.kv_budget_bytes, template.prefix_memory_bytes) == (2**30, 0)
