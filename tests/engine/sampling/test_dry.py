@@ -47,7 +47,8 @@ def _expected(params: SamplingParams, history: list[int], breakers: Breakers) ->
         if length >= allowed and not breakers.single[tokens[end] :][:1].any():
             longest[tokens[end]] = max(length, longest.get(tokens[end], 0))
     return {
-        token: params.dry_multiplier * params.dry_base ** (length - allowed)
+        # A repeat of forty tokens costs a number of which no more than this is taken off: it bans well enough.
+        token: min(params.dry_multiplier * params.dry_base ** (length - allowed), 1e9)
         for token, length in longest.items()
     }
 
@@ -78,6 +79,7 @@ _some_breakers = st.one_of(
 )
 @example(prompt=[1] * 300, generated=[1] * 300, allowed=2, last_n=-1, base=1.0, breakers=NO_BREAKERS)
 @example(prompt=[], generated=[0, 1, 2] * 150, allowed=2, last_n=7, base=1.75, breakers=NO_BREAKERS)
+@example(prompt=[], generated=[0] * 45, allowed=0, last_n=-1, base=1.75, breakers=NO_BREAKERS)
 @example(
     prompt=[], generated=[2, *[0] * 23, 2, 0], allowed=2, last_n=25, base=1.0, breakers=NO_BREAKERS
 )  # the only repeat begins before the window
