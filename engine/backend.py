@@ -11,6 +11,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from engine.adapter import Adapter
+from engine.adapter_set import AdapterSet
+
 Tokens = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.float32]
 SlotState = npt.NDArray[np.uint8]
@@ -54,6 +57,22 @@ class Backend(Protocol):
         Returns logits of shape (outputs, vocabulary_size) in the order of the batch, valid and writable until
         the next call. Raises DecodeFailed.
         """
+        ...
+
+    def set_adapters(self, adapters: AdapterSet) -> None:
+        """Compute with ``adapters`` and no others from now on. Before the first call there are none.
+
+        What the slots hold stays, and is right for those adapters alone with which it was computed. Raises
+        DecodeFailed.
+        """
+        ...
+
+    def load_adapter(self, place: int, adapter: Adapter) -> None:
+        """Read an adapter's file, to be set from now on as ``place``. Raises ModelLoadFailed, and changes nothing."""
+        ...
+
+    def free_adapter(self, place: int) -> None:
+        """Give its memory back. It must not be set."""
         ...
 
     def copy_slot(self, source: int, target: int) -> None:

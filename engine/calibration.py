@@ -1,7 +1,7 @@
 """What this machine makes of a model: prefill by chunk, decode by width, in tokens a second.
 
-Runs in a process of its own (``python -m engine.calibration``), as a worker does: it reads a configuration as
-JSON from standard input and writes one JSON object per measured row, then one with what a worker would choose.
+Runs in a process of its own (``python -m engine.calibration``), spoken to by ``engine.job_pipe``: it is told a
+configuration and tells one row after the other, then what a worker would choose.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
 import numpy as np
 
+from engine import job_pipe
 from engine.backend import Backend
 from engine.config import EngineConfig, ModelFacts
 from engine.errors import NibbleError
-from engine.loader import load
+from engine.loader import load_generator
 
 PREFILL_CHUNKS = (16, 32, 64, 96, 128, 256, 512)
 DECODE_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -48,14 +49,20 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 Line = Rate | Chosen | Failed
 
 
-def measure_rates(backend: Backend) -> Iterator[Rate]:
+def measure_rates(
+    backend: Backend,
+    chunks: Sequence[int] = PREFILL_CHUNKS,
+    widths: Sequence[int] = DECODE_WIDTHS,
+    *,
+    repeats: int = _REPEATS,
+) -> Iterator[Rate]:
     """The best of a few runs each, since noise only ever makes a run slower."""
-    for chunk in PREFILL_CHUNKS:
+    for chunk in chunks:
         if chunk <= min(backend.batch_tokens, backend.slot_tokens):
-            yield Rate("prefill", chunk, chunk / min(_prefill_s(backend, chunk) for _ in range(_REPEATS)))
-    for width in DECODE_WIDTHS:
+            yield Rate("prefill", chunk, chunk / min(_prefill_s(backend, chunk) for _ in range(repeats)))
+    for width in widths:
         if width <= min(backend.slots, backend.batch_tokens):
-            yield Rate("decode", width, width / min(_decode_s(backend, width) for _ in range(_REPEATS)))
+            yield Rate("decode", width, width / min(_decode_s(backend, width) for _ in range(repeats)))
 
 
 def _prefill_s(backend: Backend, chunk: int) -> float:
@@ -89,17 +96,15 @@ def _decode_s(backend: Backend, width: int) -> float:
 
 def main() -> None:
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
-    encoder = msgspec.json.Encoder()
 
     def write(line: Line) -> None:
-        sys.stdout.buffer.write(encoder.encode(line) + b"\n")
-        sys.stdout.buffer.flush()
+        job_pipe.tell(msgspec.json.encode(line))
 
-    config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)
+    config = msgspec.json.decode(job_pipe.read_request(), type=EngineConfig)
     try:
-        chosen = load(config).facts
+        chosen = load_generator(config).facts
         wide = msgspec.structs.replace(config, context=_CONTEXT, parallel=max(DECODE_WIDTHS))
-        for rate in measure_rates(load(wide).backend):
+        for rate in measure_rates(load_generator(wide).backend):
             write(rate)
     except NibbleError as error:
         write(Failed(error.message))

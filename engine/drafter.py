@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from engine.backend import Tokens
+from engine.trust import Trust
 
 NO_DRAFTS: Tokens = np.empty(0, dtype=np.int32)
 _LEAST_MATCH = 3
@@ -33,12 +34,16 @@ class Drafter:
     def __init__(self, prediction: Tokens = NO_DRAFTS) -> None:
         """``prediction`` is what the client expects the answer to be, or nothing."""
         self._prediction = prediction
-        self._trust = _FIRST_TRUST
+        self._trust = Trust(_FIRST_TRUST, _MEMORY_TOKENS)
 
     @property
     def trust(self) -> float:
         """Learnt probability that a drafted token comes true, given that the one before it did."""
-        return self._trust
+        return self._trust.value
+
+    def hope(self, drafts: int) -> float:
+        """How many of so many drafts are expected to come true."""
+        return self._trust.hope(drafts)
 
     def draft(self, tokens: Tokens, prompt_length: int, *, most: int, token_cost: float) -> Tokens:
         """What may follow ``tokens``; often nothing, never more than ``most``.
@@ -51,14 +56,14 @@ class Drafter:
             drafts = self._look_up(tokens, prompt_length, length)
             if drafts.size:
                 return drafts
-        self._trust += _RECOVERY * max(0.0, _RESTING_TRUST - self._trust)
+        self._trust.value += _RECOVERY * max(0.0, _RESTING_TRUST - self.trust)
         return NO_DRAFTS
 
     def _paying_length(self, token_cost: float) -> int:
-        if token_cost >= 1.0 or self._trust <= token_cost:
+        if token_cost >= 1.0 or self.trust <= token_cost:
             return 0
         return (
-            int(math.log(token_cost) / math.log(min(self._trust, 0.99))) if token_cost > 0 else _LONGEST_DRAFT
+            int(math.log(token_cost) / math.log(min(self.trust, 0.99))) if token_cost > 0 else _LONGEST_DRAFT
         )
 
     def _look_up(self, tokens: Tokens, prompt_length: int, length: int) -> Tokens:
@@ -76,8 +81,7 @@ class Drafter:
 
     def learn(self, drafted: int, accepted: int) -> None:
         """Take in that the first ``accepted`` of ``drafted`` tokens came true."""
-        tried = accepted + (accepted < drafted)
-        self._trust = (self._trust * _MEMORY_TOKENS + accepted) / (_MEMORY_TOKENS + tried)
+        self._trust.learn(drafted, accepted)
 
 
 def find_match(corpus: Tokens, tokens: Tokens, *, least: int) -> int | None:

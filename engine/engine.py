@@ -9,24 +9,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Self
 
+import msgspec
+
 from engine import frames
+from engine.adapter import Adapter
+from engine.added_adapters import AddedAdapters
+from engine.backlog import Backlog, QueueLimits, entry_of
+from engine.capability import check_capability
 from engine.config import EngineConfig, EngineStats, ModelFacts
+from engine.embedding import EmbeddingRequest, Embeddings, PairPrompt
 from engine.errors import (
     InternalError,
     InvalidRequest,
     ModelLoadFailed,
     ModelUnavailable,
     NibbleError,
-    QueueFull,
+    QueueTimeout,
     WorkerDied,
 )
 from engine.event_stream import EventStream
-from engine.events import Event, Piece
+from engine.events import Accepted, Event, Piece
+from engine.exchange import Body, Exchange, Reader
+from engine.gathering import AdapterGathering, AnswerGathering, VectorGathering
+from engine.pace import Pace
+from engine.process_memory import ProcessMemory, process_memory
+from engine.quarantine import Quarantine, suspects
+from engine.question import Answer, Question
 from engine.request import EngineRequest
 from engine.restart_policy import RestartPolicy
+from engine.stall_watch import StallWatch
 from engine.worker_process import WorkerProcess
 
 _logger = logging.getLogger("nibble.engine")
@@ -42,20 +56,27 @@ class Engine:
         self.config = config
         self.restarts = 0
         self._worker: WorkerProcess | None = None
-        self._streams: dict[int, EventStream] = {}
-        self._choices = 0
+        self._exchanges: dict[int, Exchange] = {}
+        self._pace = Pace()
+        self._backlog = Backlog(config.model_id, self._pace)
+        self._added = AddedAdapters(config.model_id, self._exchange, self._submit, self._tell_adapters)
         self._next_number = 1
         self._policy = RestartPolicy()
+        self._quarantine = Quarantine(asyncio.get_running_loop().time)
+        self._restart_s = 0.0
+        """When the next worker is likely to be ready."""
         self._failure: NibbleError | None = None
         self._settled = EngineStats()
         self._latest = EngineStats()
-        self._heard_s = 0.0
-        self._stall_timer: asyncio.TimerHandle | None = None
+        self._watch = StallWatch(config.stall_limit_s, self._exchanges, self._end_stalled)
         self._supervision: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls, config: EngineConfig) -> Self:
-        """Load the model and wait until it has decoded a token. Raises ModelLoadFailed and InsufficientMemory."""
+        """Load the model and wait until it has decoded a token.
+
+        Raises ModelLoadFailed, ModelLoadTimeout and InsufficientMemory.
+        """
         engine = cls(config)
         await engine._start_worker()
         engine._supervision = asyncio.create_task(engine._supervise(), name=f"supervise {config.model_id}")
@@ -71,7 +92,7 @@ class Engine:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._supervision
         worker, self._worker = self._worker, None
-        self._fail_streams(self._failure)
+        self._fail_all(self._failure)
         if worker is not None:
             await worker.stop()
 
@@ -90,6 +111,11 @@ class Engine:
         return self._worker.pid if self._worker is not None else None
 
     @property
+    def memory(self) -> ProcessMemory | None:
+        """What its worker holds now, measured; None where there is none, and where the system does not tell."""
+        return None if self._worker is None else process_memory(self._worker.pid)
+
+    @property
     def stats(self) -> EngineStats:
         """Newest figures; totals count over all workers of this engine."""
         return self._latest.after(self._settled)
@@ -97,82 +123,197 @@ class Engine:
     async def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
         """Run ``request``; each item is what one engine step brought. Closing the generator cancels the request.
 
-        Raises ModelUnavailable, QueueFull, and whatever the worker refuses the request with, before the first item;
-        WorkerDied at any time.
+        Raises ModelUnavailable, QueueFull, KeyQueueFull, RequestQuarantined, and whatever the worker refuses the
+        request with, before the first item; QueueTimeout before the first text; WorkerDied at any time.
         """
-        worker = self._worker
-        if worker is None:
-            raise self._failure or ModelUnavailable(
-                f"{self.config.model_id} is restarting", retry_after_s=_BUSY_RETRY_S
-            )
+        worker = self._serving_worker()
+        check_capability(self.config.model_id, self.facts, "completion")
         stream = EventStream(request.n * len(request.prompts))
-        self._check_queue(stream.choices_left)
-        choices = stream.choices_left
-        number = self._next_number
-        self._next_number += 1
-        self._expect_frames()
-        self._streams[number] = stream
-        self._choices += choices
-        try:
+        with self._exchange(worker, request, stream) as number:
             self._submit(worker, frames.Submit(number, request))
             while events := await stream.read():
                 yield events
+            self._quarantine.clear(request)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Vectors, or scores of pairs. Cancelling the task that awaits this cancels the request.
+
+        Raises what ``generate`` raises.
+        """
+        worker = self._serving_worker()
+        is_scoring = any(isinstance(item, PairPrompt) for item in request.inputs)
+        check_capability(self.config.model_id, self.facts, "rerank" if is_scoring else "embedding")
+        gathering = VectorGathering(len(request.inputs))
+        with self._exchange(worker, request, gathering) as number:
+            self._submit(worker, frames.Embed(number, request))
+            vectors = await gathering.result()
+            self._quarantine.clear(request)
+            return vectors
+
+    async def ask(self, question: Question) -> Answer:
+        """What the worker knows without computing. Raises ModelUnavailable, InvalidRequest and WorkerDied."""
+        worker = self._serving_worker()
+        gathering = AnswerGathering()
+        with self._exchange(worker, question, gathering) as number:
+            self._submit(worker, frames.Ask(number, question))
+            return await gathering.result()
+
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """Those that requests can name, by name."""
+        return {adapter.name: adapter for adapter in self.config.adapters} | dict(self._added.by_name)
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """Let requests name ``adapter``, in place of one of that name; the model is not loaded anew.
+
+        Raises ModelLoadFailed for a file that cannot be used, which changes nothing; RequestQuarantined,
+        ModelUnavailable and WorkerDied.
+        """
+        await self._added.load(self._serving_worker(), adapter)
+
+    async def drop_adapter(self, name: str) -> None:
+        """Let no more requests name an adapter that came after the start; those that run with it go on."""
+        await self._added.drop(name, self._serving_worker)
+
+    def _tell_adapters(self) -> None:
+        others = tuple(each for each in self.facts.capabilities if each != "adapters")
+        with_adapters = (*others, "adapters") if self.adapters else others
+        self.facts = msgspec.structs.replace(self.facts, capabilities=with_adapters)
+
+    def _serving_worker(self) -> WorkerProcess:
+        if self._worker is None:
+            left_s = self._restart_s - asyncio.get_running_loop().time()
+            raise self._failure or ModelUnavailable(
+                f"{self.config.model_id} is restarting", retry_after_s=max(_BUSY_RETRY_S, left_s)
+            )
+        return self._worker
+
+    @contextlib.contextmanager
+    def _exchange(self, worker: WorkerProcess, body: Body, reader: Reader) -> Generator[int]:
+        """Number a request, and have ``reader`` told what comes of it; left before its end, it is cancelled.
+
+        Raises RequestQuarantined, QueueFull and KeyQueueFull.
+        """
+        with _typed_encoding():
+            self._quarantine.check(body)
+        number = self._next_number
+        self._next_number += 1
+        exchange = Exchange(body, reader)
+        queued = body if isinstance(body, (EngineRequest, EmbeddingRequest)) else None
+        if queued is not None:
+            entry = entry_of(queued, self._pace, context=self.facts.context)
+            self._backlog.check(entry, self._queue_limits)
+            self._backlog.add(number, entry)
+            if queued.queue_timeout_s is not None:
+                loop = asyncio.get_running_loop()
+                exchange.patience = loop.call_later(queued.queue_timeout_s, self._give_up, number)
+        self._watch.expect()
+        self._exchanges[number] = exchange
+        try:
+            yield number
         finally:
-            del self._streams[number]
-            self._choices -= choices
-            if stream.choices_left and worker is self._worker:
+            del self._exchanges[number]
+            exchange.end_patience()
+            if queued is not None:
+                self._backlog.remove(number)
+            if exchange.is_unfinished and worker is self._worker:
                 worker.send(frames.Cancel(number))
 
-    @staticmethod
-    def _submit(worker: WorkerProcess, frame: frames.Submit) -> None:
-        try:
-            worker.send(frame)
-        except UnicodeEncodeError as error:
-            raise InternalError("a lone surrogate reached the engine; the routes refuse them") from error
-        except (ValueError, OverflowError) as error:
-            raise InvalidRequest(f"the request is too large to be passed on: {error}") from error
+    @property
+    def _queue_limits(self) -> QueueLimits:
+        config, running = self.config, self.facts.parallel
+        return QueueLimits(
+            choices=running + config.queue_limit,
+            tenant_choices=running + config.key_queue_limit,
+            tokens=config.queue_tokens,
+            tenant_tokens=config.key_queue_tokens,
+        )
 
-    def _check_queue(self, choices: int) -> None:
-        limit = self.facts.parallel + self.config.queue_limit
-        if self._choices + choices > limit:
-            raise QueueFull(
-                f"{self.config.model_id} has {self._choices} answers running or waiting, and takes {limit}",
-                retry_after_s=_BUSY_RETRY_S,
+    def _give_up(self, number: int) -> None:
+        """End a request that was not begun with in time."""
+        exchange = self._exchanges[number]
+        exchange.patience = None
+        if self._worker is not None:
+            self._worker.send(frames.Cancel(number))
+        exchange.fail(
+            QueueTimeout(
+                f"{self.config.model_id} did not come to this request in the time that it may wait for its turn",
+                retry_after_s=self._backlog.retry_after_s,
             )
+        )
+
+    @staticmethod
+    def _submit(worker: WorkerProcess, frame: frames.ToWorker) -> None:
+        with _typed_encoding():
+            worker.send(frame)
 
     # -- frames from the worker ---------------------------------------------------------------------------------
 
-    def _on_frame(self, frame: frames.StepReport | frames.Admitted | frames.Refused) -> None:
-        self._heard_s = asyncio.get_running_loop().time()
+    def _on_frame(self, frame: frames.Reply) -> None:
+        is_step = isinstance(frame, (frames.StepReport, frames.EmbeddingReport, frames.Begun))
+        self._watch.hear(is_step=is_step)
         match frame:
             case frames.StepReport():
-                self._latest = frame.stats
+                self._learn(frame.stats)
                 for piece in frame.pieces:
                     self._push(piece)
                 for failure in frame.failures:
-                    self._fail_stream(failure)
+                    self._fail(failure)
+            case frames.EmbeddingReport():
+                self._learn(frame.stats)
+                for part in frame.parts:
+                    if isinstance(gathering := self._reader(part.request), VectorGathering):
+                        gathering.add(part)
+                for failure in frame.failures:
+                    self._fail(failure)
+            case frames.Begun(requests=numbers):
+                for number in numbers:
+                    self._backlog.begin(number)
+                    if exchange := self._exchanges.get(number):
+                        exchange.begin()
             case frames.Admitted(accepted=accepted):
-                if stream := self._streams.get(accepted.request):
-                    stream.push(accepted)
+                self._accept(accepted)
+            case frames.Answered(request=number, answer=answer):
+                if isinstance(gathering := self._reader(number), AnswerGathering):
+                    gathering.add(answer)
+            case frames.Adapted(request=number):
+                if isinstance(gathering := self._reader(number), AdapterGathering):
+                    gathering.add()
             case frames.Refused(failure=failure):
-                self._fail_stream(failure)
+                self._fail(failure)
+
+    def _reader(self, number: int) -> Reader | None:
+        exchange = self._exchanges.get(number)
+        return None if exchange is None else exchange.reader
+
+    def _learn(self, stats: EngineStats) -> None:
+        self._latest = stats
+        self._pace.learn(stats)
+
+    def _accept(self, accepted: Accepted) -> None:
+        if exchange := self._exchanges.get(accepted.request):
+            self._watch.expect_steps()
+            self._backlog.read(accepted.request, accepted.prompt_tokens)
+            exchange.accept(accepted)
 
     def _push(self, piece: Piece) -> None:
-        stream = self._streams.get(piece.request)
-        if stream is None or stream.is_over:
+        stream = self._reader(piece.request)
+        if not isinstance(stream, EventStream) or stream.is_over:
             return
         stream.push(piece)
+        if piece.finish is not None:
+            self._pace.learn_answer(piece.finish.completion_tokens)
         if stream.is_over and stream.choices_left and self._worker is not None:
             # Its reader is too slow. It may not come back for long, and must not hold a place until then.
             self._worker.send(frames.Cancel(piece.request))
 
-    def _fail_stream(self, failure: frames.Failure) -> None:
-        if stream := self._streams.get(failure.request):
-            stream.fail(failure.error.to_error())
+    def _fail(self, failure: frames.Failure) -> None:
+        if exchange := self._exchanges.get(failure.request):
+            exchange.fail(failure.error.to_error())
 
-    def _fail_streams(self, error: NibbleError) -> None:
-        for stream in self._streams.values():
-            stream.fail(error)
+    def _fail_all(self, error: NibbleError) -> None:
+        for exchange in self._exchanges.values():
+            exchange.fail(error)
 
     # -- supervision --------------------------------------------------------------------------------------------
 
@@ -180,12 +321,17 @@ class Engine:
         worker = WorkerProcess(self._on_frame)
         self.facts = await worker.start(self.config)
         self._worker = worker
+        self._pace.restart()
+        self._added.load_again(worker)
         facts = self.facts
         self._latest = EngineStats(kv_capacity_tokens=facts.kv_tokens or facts.context * facts.parallel)
         _logger.info(
             "%s: KV cache %s, %d requests of at most %d tokens in %.0f MiB: %s",
             *(self.config.model_id, facts.kv_layout, facts.parallel, facts.context),
             *(facts.kv_bytes / 2**20, facts.kv_reason),
+        )
+        _logger.info(
+            "%s: flash attention %s: %s", self.config.model_id, facts.flash_attention, facts.attention_reason
         )
 
     async def _supervise(self) -> None:
@@ -194,15 +340,18 @@ class Engine:
             cause = await self._worker.exited()
             self._worker = None
             self._settled, self._latest = self.stats, EngineStats()
+            held = self._quarantine.suspect(suspects(self._exchanges.values()))
             _logger.error(
-                "the worker of %s %s; %d requests fail", self.config.model_id, cause, len(self._streams)
+                "the worker of %s %s; %d requests fail, and %d of them are in quarantine",
+                *(self.config.model_id, cause, len(self._exchanges), held),
             )
-            self._fail_streams(WorkerDied(f"the process that runs {self.config.model_id} {cause}"))
+            self._fail_all(WorkerDied(f"the process that runs {self.config.model_id} {cause}"))
             await self._restart()
 
     async def _restart(self) -> None:
         loop = asyncio.get_running_loop()
         while (delay_s := self._policy.delay_after_death(loop.time())) is not None:
+            self._restart_s = loop.time() + delay_s + self.facts.load_s
             await asyncio.sleep(delay_s)
             try:
                 await self._start_worker()
@@ -216,31 +365,20 @@ class Engine:
         )
         _logger.error("%s", self._failure.message)
 
-    # -- stalls: a worker that owes an answer and says nothing --------------------------------------------------
-
-    @property
-    def _owes(self) -> bool:
-        """Whether the worker has something to say. A stream that only its reader keeps open is none of its debts."""
-        return any(not stream.is_over for stream in self._streams.values())
-
-    def _expect_frames(self) -> None:
-        """Arm the timer, if none is; an idle engine has none, and so takes no CPU. Called before a stream is added."""
-        loop = asyncio.get_running_loop()
-        if not self._owes:
-            self._heard_s = loop.time()  # it was silent because nothing was asked of it
-        if self._stall_timer is None:
-            self._stall_timer = loop.call_later(self.config.stall_limit_s, self._check_stall)
-
-    def _check_stall(self) -> None:
-        self._stall_timer = None
-        if not self._owes or self._worker is None:
-            return
-        loop = asyncio.get_running_loop()
-        silent_s = loop.time() - self._heard_s
-        if silent_s >= self.config.stall_limit_s:
+    def _end_stalled(self, silent_s: float) -> None:
+        if self._worker is not None:
             _logger.error(
                 "the worker of %s has been silent for %.0f s and is ended", self.config.model_id, silent_s
             )
             self._worker.kill()
-            return
-        self._stall_timer = loop.call_later(self.config.stall_limit_s - silent_s, self._check_stall)
+
+
+@contextlib.contextmanager
+def _typed_encoding() -> Generator[None]:
+    """What no frame can carry is an error of the tree."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise InternalError("a lone surrogate reached the engine; the routes refuse them") from error
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest(f"the request is too large to be passed on: {error}") from error

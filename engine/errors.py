@@ -3,12 +3,20 @@
     NibbleError
     ├── InvalidRequest            a field has a value that cannot be served (``param`` names it)
     │   ├── UnsupportedField      a field that OpenAI knows and this server does not serve
-    │   └── ContextLengthExceeded the prompt (and what it asks for) can never fit the context
+    │   ├── ContextLengthExceeded the prompt (and what it asks for) can never fit the context
+    │   └── RequestQuarantined    the model's process has ended twice while this very request was with it
     ├── ModelNotFound             no model of that id is registered
+    ├── ModelProtected            a model whose files are not ours to delete
+    ├── ModelBusy                 requests hold the model that is to be unloaded
+    ├── JobNotFound               no job of that id is known, or it was long ago
     ├── ModelLoadFailed           the file is there, and cannot be served; the message names the mend
+    │   └── ModelLoadTimeout      it did not load within the time that loading may take
     ├── InsufficientMemory        the model does not fit what the machine has left
+    │   └── InsufficientDisk      nor a new file what the disk has left
     ├── ModelUnavailable          loading, restarting or draining: the same request can work later
-    │   └── QueueFull             too many requests wait already
+    │   ├── QueueFull             too many requests wait already, or too much work
+    │   ├── KeyQueueFull          too much of one API key waits already
+    │   └── QueueTimeout          the request has waited for its turn for as long as it may
     ├── WorkerDied                the model's process ended while the request was running
     ├── RequestTimeout            the request ran longer than the operator allows
     └── InternalError             a defect of ours
@@ -19,6 +27,8 @@ statuses. Errors cross the process boundary as ``ErrorRecord`` and come back as 
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import msgspec
@@ -48,16 +58,40 @@ class ContextLengthExceeded(InvalidRequest):
     kind = "context_length_exceeded"
 
 
+class RequestQuarantined(InvalidRequest):
+    kind = "request_quarantined"
+
+
 class ModelNotFound(NibbleError):
     kind = "model_not_found"
+
+
+class ModelProtected(NibbleError):
+    kind = "model_protected"
+
+
+class ModelBusy(NibbleError):
+    kind = "model_busy"
+
+
+class JobNotFound(NibbleError):
+    kind = "job_not_found"
 
 
 class ModelLoadFailed(NibbleError):
     kind = "model_load_failed"
 
 
+class ModelLoadTimeout(ModelLoadFailed):
+    kind = "model_load_timeout"
+
+
 class InsufficientMemory(NibbleError):
     kind = "insufficient_memory"
+
+
+class InsufficientDisk(InsufficientMemory):
+    kind = "insufficient_disk"
 
 
 class ModelUnavailable(NibbleError):
@@ -66,6 +100,14 @@ class ModelUnavailable(NibbleError):
 
 class QueueFull(ModelUnavailable):
     kind = "queue_full"
+
+
+class KeyQueueFull(ModelUnavailable):
+    kind = "key_queue_full"
+
+
+class QueueTimeout(ModelUnavailable):
+    kind = "queue_timeout"
 
 
 class WorkerDied(NibbleError):
@@ -78,6 +120,16 @@ class RequestTimeout(NibbleError):
 
 class InternalError(NibbleError):
     kind = "internal_error"
+
+
+@contextmanager
+def blaming(param: str) -> Generator[None]:
+    """Within, an InvalidRequest that names no field of the request names ``param``."""
+    try:
+        yield
+    except InvalidRequest as error:
+        error.param = error.param or param
+        raise
 
 
 def error_classes(root: type[NibbleError] = NibbleError) -> dict[str, type[NibbleError]]:

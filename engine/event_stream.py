@@ -38,6 +38,8 @@ class EventStream:
         self._unread.append(event)
         if isinstance(event, Piece):
             self._unread_bytes += _EVENT_BYTES + len(event.text)
+            if event.logprobs:
+                self._unread_bytes += _EVENT_BYTES * len(event.logprobs) * (1 + len(event.logprobs[0].top))
             if event.finish is not None:
                 self.choices_left -= 1
             elif self._unread_bytes > MAX_UNREAD_BYTES:

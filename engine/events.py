@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from engine.token_logprob import TokenLogprob
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -32,6 +34,8 @@ class Finish(msgspec.Struct, frozen=True, array_like=True):
     """How many of those came true."""
     forced_tokens: int = 0
     """Tokens that a constraint left no choice about, appended without sampling."""
+    mean_logprob: float | None = None
+    """Mean log-probability of the generated tokens, where the request asked to score them."""
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag="accepted"):
@@ -39,6 +43,16 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag="accepted"):
 
     request: int
     prompt_tokens: int
+    opening: str = ""
+    """The last characters of a rendered chat: the answer goes on from them, in the middle of a thought, say."""
+
+
+class Echoed(msgspec.Struct, frozen=True, array_like=True):
+    """The prompt that an answer begins with."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """Its tokens, of which the first has no log-probability; None where the request asked for none."""
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True, tag="piece"):
@@ -50,6 +64,12 @@ class Piece(msgspec.Struct, frozen=True, array_like=True, tag="piece"):
     tokens: int
     """How many tokens were generated since the last piece, whether or not they made text."""
     finish: Finish | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """The tokens that ``text`` is made of; None where the request asked for no log-probabilities."""
+    lengths: tuple[int, ...] = ()
+    """Where there are several tokens, how many characters of ``text`` came with each of them; they add up."""
+    echo: Echoed | None = None
+    """What comes before ``text``: in the first piece of a choice, where the request asked for it."""
 
 
 Event = Accepted | Piece

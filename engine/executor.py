@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from engine.backend import Backend, DecodeFailed, Logits, Tokens
+from engine.adapter_set import NO_ADAPTERS, AdapterSet
+from engine.backend import Backend, DecodeFailed, Logits, SlotState, Tokens
 from engine.prefix_cache import Save
 from engine.prefix_store import PrefixStore
 from engine.scheduler import Plan, Transfer
@@ -22,27 +23,44 @@ class Executor:
         self._backend = backend
         self._batch = backend.batch
         self._counting = np.arange(backend.slot_tokens, dtype=np.int32)
+        self._adapters: AdapterSet | None = NO_ADAPTERS
+        """What the backend computes with now; None where that failed."""
         self._unknown: set[int] = set()
         """Slots of which a failed step left nobody knows what; they may hold more of a pool than is counted."""
 
     def run(self, plan: Plan) -> Logits:
         """Compute the batch of ``plan``, after ``transfer``.
 
-        Returns the logits behind each of ``plan.sampled``, drafts included, in that order.
+        Returns the logits of ``plan.decodes``, drafts included, then the rows of each of ``plan.chunks``.
         Shape (rows, vocabulary), writable, valid until the next run. Raises DecodeFailed.
         """
+        if plan.adapters is not self._adapters:
+            self._set_adapters(plan.adapters)
         count, outputs = self._fill(plan)
         return self._backend.decode(count, outputs)
+
+    def _set_adapters(self, adapters: AdapterSet) -> None:
+        if adapters != self._adapters:
+            self._adapters = None
+            self._backend.set_adapters(adapters)
+        self._adapters = adapters
+
+    def disturb(self) -> None:
+        """Somebody else computes now: nobody knows which adapters are set, and slots to be emptied are."""
+        self._adapters = None
+        self._clear_unknown()
+
+    def leave_adapter(self, place: int) -> None:
+        """Have the adapter at ``place`` not set."""
+        if self._adapters is None or any(place == each for each, _ in self._adapters.scales):
+            self._set_adapters(NO_ADAPTERS)
 
     def transfer(self, plan: Plan) -> list[Sequence]:
         """Fill the slots as ``plan`` says, saving what that overwrites. Raises DecodeFailed.
 
         Returns the sequences whose slots are empty instead, because a saved prefix was refused.
         """
-        while self._unknown:
-            slot = min(self._unknown)
-            self._backend.clear_slot(slot)
-            self._unknown.remove(slot)
+        self._clear_unknown()
         unfilled: list[Sequence] = []
         empty: set[int] = set()
         for transfer in plan.transfers:
@@ -60,11 +78,23 @@ class Executor:
                 empty.discard(transfer.slot)
         return unfilled
 
+    def _clear_unknown(self) -> None:
+        while self._unknown:
+            slot = min(self._unknown)
+            self._backend.clear_slot(slot)
+            self._unknown.remove(slot)
+
     def _save(self, save: Save) -> None:
-        if self._store is not None and self._store.prepare(save.tokens):
+        if self._store is not None and self._store.prepare(save.tokens, save.scope):
             # A prefix less is no reason to fail what needs the place.
             with contextlib.suppress(DecodeFailed, MemoryError):
-                self._store.put(save.tokens, self._backend.save_slot(save.slot))
+                self._store.put(save.tokens, save.scope, self._backend.save_slot(save.slot))
+
+    def state(self, slot: int) -> SlotState | None:
+        """What ``slot`` holds, or None if it cannot be saved."""
+        with contextlib.suppress(DecodeFailed, MemoryError):
+            return self._backend.save_slot(slot)
+        return None
 
     def _restore(self, transfer: Transfer) -> bool:
         """Load what ``transfer`` restores, if anything. False if it was refused."""
@@ -73,7 +103,7 @@ class Executor:
         try:
             self._backend.load_slot(transfer.slot, self._store.take(transfer.stored))
         except DecodeFailed:
-            self._store.drop(transfer.stored)
+            self._store.refuse(transfer.stored)
             return False
         return True
 
@@ -110,9 +140,8 @@ class Executor:
                 at = end
         for chunk in plan.chunks:
             at = self._put(at, chunk.sequence, chunk.tokens, chunk.start)
-            if chunk.is_last:
-                self._batch.wants_logits[at - 1] = 1
-                outputs += 1
+            self._batch.wants_logits[at - chunk.rows : at] = 1
+            outputs += chunk.rows
         return at, outputs
 
     def _put(self, at: int, sequence: Sequence, tokens: Tokens, start: int) -> int:

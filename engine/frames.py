@@ -1,8 +1,12 @@
 """The messages between the API process and a worker. Typed, length-prefixed, size-capped; never pickled.
 
 A frame is four bytes of length (big-endian) and that many bytes of MessagePack. To the worker go ``Configure``
-(once, first), then ``Submit`` and ``Cancel``; closing the socket ends it. From the worker come ``Ready`` or
-``LoadFailed``, then ``Admitted`` or ``Refused`` for each ``Submit``, and one ``StepReport`` per engine step.
+(once, first), then ``Submit``, ``Embed``, ``Ask``, ``LoadAdapter``, ``DropAdapter`` and ``Cancel``; closing the
+socket ends it. From the worker come
+``Ready`` or ``LoadFailed``, then ``Admitted`` or ``Refused`` for each ``Submit`` and ``Embed``, and one ``StepReport``
+or ``EmbeddingReport`` per engine step. Before a step that is the first for some requests, ``Begun`` names them, so that
+it is known of each, should the worker die, whether it had begun. An ``Ask`` is answered at once, with ``Answered`` or
+``Refused``; a ``LoadAdapter`` or ``DropAdapter`` between two steps, with ``Adapted`` or ``Refused``.
 """
 
 from __future__ import annotations
@@ -11,9 +15,12 @@ import struct
 
 import msgspec
 
+from engine.adapter import Adapter
 from engine.config import EngineConfig, EngineStats, ModelFacts
+from engine.embedding import EmbeddingRequest, Vectors
 from engine.errors import ErrorRecord
 from engine.events import Accepted, Piece
+from engine.question import Answer, Question
 from engine.request import EngineRequest
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -30,11 +37,37 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     body: EngineRequest
 
 
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    request: int
+    body: EmbeddingRequest
+
+
+class Ask(msgspec.Struct, frozen=True, tag="ask"):
+    """Something that the worker knows without computing."""
+
+    request: int
+    question: Question
+
+
+class LoadAdapter(msgspec.Struct, frozen=True, tag="load_adapter"):
+    """Let requests name one more adapter, or another of that name."""
+
+    request: int
+    adapter: Adapter
+
+
+class DropAdapter(msgspec.Struct, frozen=True, tag="drop_adapter"):
+    """Let no more requests name it; its memory is given back when the last of those that do has ended."""
+
+    request: int
+    name: str
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     request: int
 
 
-ToWorker = Configure | Submit | Cancel
+ToWorker = Configure | Submit | Embed | Ask | LoadAdapter | DropAdapter | Cancel
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -62,6 +95,12 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     failure: Failure
 
 
+class Begun(msgspec.Struct, frozen=True, tag="begun"):
+    """The next step is the first for these requests, or for some choice of theirs."""
+
+    requests: list[int]
+
+
 class StepReport(msgspec.Struct, frozen=True, tag="step"):
     """All that one engine step brought, for every request in it."""
 
@@ -70,7 +109,29 @@ class StepReport(msgspec.Struct, frozen=True, tag="step"):
     stats: EngineStats
 
 
-FromWorker = Ready | LoadFailed | Admitted | Refused | StepReport
+class EmbeddingReport(msgspec.Struct, frozen=True, tag="vectors"):
+    """All that one engine step of a model that makes vectors brought."""
+
+    parts: list[Vectors]
+    failures: list[Failure]
+    stats: EngineStats
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answered"):
+    request: int
+    answer: Answer
+
+
+class Adapted(msgspec.Struct, frozen=True, tag="adapted"):
+    """An adapter is there, or gone, for every request that comes from now on."""
+
+    request: int
+
+
+Reply = Admitted | Refused | Begun | StepReport | EmbeddingReport | Answered | Adapted
+"""What a worker says once it is ready."""
+
+FromWorker = Ready | LoadFailed | Reply
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

@@ -28,10 +28,21 @@ def available_or_guessed_bytes(
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def _machine_bytes(meminfo: Path) -> int | None:
+def limit_bytes(
+    cgroup_root: Path = _CGROUP_ROOT, meminfo: Path = _MEMINFO, own_cgroup: Path = _OWN_CGROUP
+) -> int:
+    """Bytes that there are at all, used or not: the machine's memory, or the tightest limit of a cgroup around us."""
+    installed = _machine_bytes(meminfo, "MemTotal:")
+    if installed is None:
+        installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = (_read_int(folder / limit) for folder, limit, _ in _cgroup_folders(cgroup_root, own_cgroup))
+    return min([installed, *(limit for limit in limits if limit is not None)])
+
+
+def _machine_bytes(meminfo: Path, name: str = "MemAvailable:") -> int | None:
     try:
         for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass
@@ -39,7 +50,12 @@ def _machine_bytes(meminfo: Path) -> int | None:
 
 
 def _cgroup_bytes(root: Path, own_cgroup: Path) -> list[int | None]:
-    """What each enclosing cgroup (v2, or v1's memory controller) leaves.
+    """What each enclosing cgroup leaves."""
+    return [_group_bytes(*group) for group in _cgroup_folders(root, own_cgroup)]
+
+
+def _cgroup_folders(root: Path, own_cgroup: Path) -> list[tuple[Path, str, str]]:
+    """Each enclosing cgroup (v2, or v1's memory controller): its folder, and the files of its limit and its usage.
 
     Docs: docs.kernel.org/admin-guide/cgroup-v2.html, memory interface files.
     """
@@ -47,7 +63,7 @@ def _cgroup_bytes(root: Path, own_cgroup: Path) -> list[int | None]:
         lines = own_cgroup.read_text().splitlines()
     except OSError:
         return []
-    left: list[int | None] = []
+    found: list[tuple[Path, str, str]] = []
     for line in lines:
         # hierarchy : controllers : path; the path may hold colons itself.
         _, _, rest = line.partition(":")
@@ -61,19 +77,25 @@ def _cgroup_bytes(root: Path, own_cgroup: Path) -> list[int | None]:
         folder = base / path.lstrip("/")
         # Inside a container the path may be the host's and not exist here: then the mount is our group.
         while folder != base and base in folder.parents:
-            left.append(_group_bytes(folder, limit, usage))
+            found.append((folder, limit, usage))
             folder = folder.parent
-        left.append(_group_bytes(base, limit, usage))
-    return left
+        found.append((base, limit, usage))
+    return found
 
 
 def _group_bytes(folder: Path, limit: str, usage: str) -> int | None:
+    most, used = _read_int(folder / limit), _read_int(folder / usage)
+    if most is None or used is None:
+        return None
+    return max(0, most - used + _reclaimable_bytes(folder / "memory.stat"))
+
+
+def _read_int(path: Path) -> int | None:
+    """None without the file, and for "max", which is no number: no limit."""
     try:
-        limit_bytes = int((folder / limit).read_text())  # "max" is no number: no limit
-        used_bytes = int((folder / usage).read_text())
+        return int(path.read_text())
     except (OSError, ValueError):
         return None
-    return max(0, limit_bytes - used_bytes + _reclaimable_bytes(folder / "memory.stat"))
 
 
 def _reclaimable_bytes(stat: Path) -> int:

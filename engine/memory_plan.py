@@ -22,6 +22,8 @@ LEAST_PARTITIONS = 4
 _LEAST_PARALLEL = 4
 """Fewer requests at once are planned only when even a shorter context leaves no room for more."""
 _SHARE_OF_AVAILABLE = 0.4
+_SPARING_SHARE = 0.1
+"""Where the weights do not fit: each byte of KV cache is one of weights that is read from disk for each token."""
 _COMFORT_CONTEXT = 4096
 _PREFIX_SHARE = 0.1
 _PREFIX_MOST_BYTES = 2 << 30
@@ -57,7 +59,8 @@ def plan_memory(
     ``can_share_pool`` is False for memory that holds a state instead of tokens. Raises InsufficientMemory, with
     the numbers, when what was asked for cannot fit.
     """
-    budget = config.kv_budget_bytes or int(available * _SHARE_OF_AVAILABLE)
+    share = _SPARING_SHARE if config.spares_memory else _SHARE_OF_AVAILABLE
+    budget = config.kv_budget_bytes or int(available * share)
     budget_tokens = budget // max(1, kv_bytes_per_token)
     # 0 is what a file claims that does not say.
     least, most = LEAST_CONTEXT, DEFAULT_CONTEXT

@@ -12,6 +12,9 @@ every running sequence has a promise: room for its prompt and the longest answer
 context where it set no limit. Promises and what idle slots hold never exceed the pool together, so no running
 sequence can run out, whatever the others do; who cannot be promised enough waits. llama.cpp lets copies share
 their cells; we count each slot in full, and so may be too careful, never too bold.
+
+Every slot has a scope, that of the sequence which filled it last, and only sequences of the same scope find what
+it holds: how fast an answer begins would else tell one key's user what another's prompts are.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.backend import Tokens
-from engine.prefix_store import LEAST_SAVED, StoredPrefix
+from engine.prefix_store import LEAST_SAVED, StoredPrefix, common_length
 
 MINIMUM_SHARED = 16
 """A shorter shared prefix is not worth a copy: computing it takes about as long."""
@@ -29,10 +32,11 @@ MINIMUM_SHARED = 16
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """``slot`` holds ``tokens``, and is about to lose them."""
+    """``slot`` holds ``tokens``, of ``scope``, and is about to lose them."""
 
     slot: int
     tokens: Tokens
+    scope: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,9 @@ class PrefixCache:
         self._promised = np.zeros(slots, dtype=np.int64)
         self._tokens = np.full((slots, slot_tokens), -1, dtype=np.int32)
         self._lengths = np.zeros(slots, dtype=np.int64)
+        # Whole strings, not numbers for them: nothing has to be counted or forgotten when a scope is no more. And not
+        # in an array: numpy takes strings for equal that differ in NULs at the end.
+        self._scopes = [""] * slots
         self._is_busy = np.zeros(slots, dtype=bool)
         self._last_used = np.zeros(slots, dtype=np.int64)
         self._clock = 0
@@ -92,9 +99,19 @@ class PrefixCache:
         return int(self._lengths.sum())
 
     @property
+    def running_tokens(self) -> int:
+        """Tokens in the cache that sequences run on."""
+        return int(self._lengths[self._is_busy].sum())
+
+    @property
     def taken_tokens(self) -> int:
         """Tokens of the pool that are promised to running sequences or held by idle slots."""
         return int(self._promised.sum() + self._lengths[~self._is_busy].sum())
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the slots share one buffer of the KV cache."""
+        return self._pool_tokens is not None
 
     def has_room(self, tokens: int) -> bool:
         """Whether a sequence of at most ``tokens`` can be placed now, at the cost of idle slots if need be."""
@@ -107,9 +124,12 @@ class PrefixCache:
         """Tokens computed in ``slot``."""
         return int(self._lengths[slot])
 
-    def match(self, prompt: Tokens) -> tuple[int, int]:
-        """The slot that shares the longest prefix with ``prompt``, and its length; ties go to a free slot."""
-        shared = self._shared_lengths(prompt)
+    def match(self, prompt: Tokens, scope: str) -> tuple[int, int]:
+        """The slot that shares the longest prefix with ``prompt`` in ``scope``, and its length.
+
+        Ties go to a free slot. Where nothing is shared, the slot may be one of another scope.
+        """
+        shared = self._shared_lengths(prompt, scope)
         slot = self._best(shared)
         return slot, int(shared[slot])
 
@@ -119,30 +139,43 @@ class PrefixCache:
         free = ties[~self._is_busy[ties]]
         return int(free[self._lengths[free].argmin()] if free.size else ties[0])
 
-    def _shared_lengths(self, prompt: Tokens) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _shared_lengths(self, prompt: Tokens, scope: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         width = min(len(prompt), self._tokens.shape[1], int(self._lengths.max()))
         if width == 0 or not self.is_sharing:
             return np.zeros(len(self._lengths), dtype=np.int64)
         differs = self._tokens[:, :width] != prompt[:width]
         first = np.where(differs.any(axis=1), differs.argmax(axis=1), width)
-        return np.minimum(first, self._lengths)
+        is_within = np.array([other == scope for other in self._scopes])
+        return np.where(is_within, np.minimum(first, self._lengths), 0)
 
-    def place(self, prompt: Tokens, tokens: int, stored: StoredPrefix | None = None) -> Placement:
+    def place(
+        self,
+        prompt: Tokens,
+        scope: str,
+        tokens: int,
+        stored: StoredPrefix | None = None,
+        *,
+        may_share: bool = True,
+    ) -> Placement:
         """Choose a free slot for a sequence with ``prompt`` that grows to ``tokens`` at most, and hold it.
 
         The caller has checked ``has_room``. At most all but one token of the prompt is shared, since the last one
-        must be computed for its logits. ``stored`` is what could be restored, and is where that spares enough.
+        must be computed for its logits; without ``may_share``, none. ``stored`` is what could be restored, and is
+        where that spares enough. From now on the slot is of ``scope``.
         """
         # All of a stored prefix is restored before it is cut: for that moment it needs room in whole.
         if stored is not None and not self._can_promise(max(tokens, len(stored.tokens))):
             stored = None
-        placement = self._choose(prompt, stored)
+        placement = (
+            self._choose(prompt, scope, stored) if may_share else Placement(self._least_recently_used(), 0)
+        )
         needed = tokens if placement.stored is None else max(tokens, len(placement.stored.tokens))
         placement = self._make_room(placement, needed)
         is_in_place = placement.source is None and placement.stored is None
         overwritten = self._worth_saving(placement.slot, placement.shared if is_in_place else 0)
         placement = replace(placement, saved=placement.saved + overwritten)
         self._hold(placement)
+        self._scopes[placement.slot] = scope
         self._tokens[placement.slot, : placement.shared] = prompt[: placement.shared]
         self._promised[placement.slot] = tokens
         return placement
@@ -153,12 +186,26 @@ class PrefixCache:
         if not self._is_saving or length - kept < LEAST_SAVED:
             return ()
         tokens = self._tokens[slot, :length].copy()
-        shared = self._shared_lengths(tokens)
+        scope = self._scopes[slot]
+        shared = self._shared_lengths(tokens, scope)
         shared[slot] = kept
-        return (Save(slot, tokens),) if length - int(shared.max()) >= LEAST_SAVED else ()
+        return (Save(slot, tokens, scope),) if length - int(shared.max()) >= LEAST_SAVED else ()
 
-    def _choose(self, prompt: Tokens, stored: StoredPrefix | None) -> Placement:
-        held = np.minimum(self._shared_lengths(prompt), len(prompt) - 1)
+    def worth_keeping(self) -> list[Save]:
+        """What the slots hold that is worth outliving them, the most recently used first."""
+        kept: list[Save] = []
+        for slot in np.argsort(-self._last_used).tolist():
+            tokens = self._tokens[slot, : self.length(slot)]
+            scope = self._scopes[slot]
+            held = max(
+                (common_length(save.tokens, tokens) for save in kept if save.scope == scope), default=0
+            )
+            if len(tokens) - held >= LEAST_SAVED:
+                kept.append(Save(slot, tokens.copy(), scope))
+        return kept
+
+    def _choose(self, prompt: Tokens, scope: str, stored: StoredPrefix | None) -> Placement:
+        held = np.minimum(self._shared_lengths(prompt, scope), len(prompt) - 1)
         source = self._best(held)
         shared = int(held[source])
         if stored is not None:
@@ -212,12 +259,23 @@ class PrefixCache:
         # Empty ones first: they cost nobody anything.
         return int(free[np.lexsort((self._last_used[free], self._lengths[free] > 0))[0]])
 
+    def lend(self) -> tuple[int, bool]:
+        """A slot in which there is room for one token, and whether a sequence runs on it; else it is empty now."""
+        if self.free and (self._pool_tokens is None or self.taken_tokens < self._pool_tokens):
+            slot = self._least_recently_used()
+        elif (idle := np.flatnonzero(~self._is_busy & (self._lengths > 0))).size:
+            slot = int(idle[self._last_used[idle].argmin()])
+        else:
+            return int(self._lengths.argmax()), True
+        self.forget(slot)
+        return slot, False
+
     def _touch(self, slot: int) -> None:
         self._clock += 1
         self._last_used[slot] = self._clock
 
     def share(self, slot: int, source: int, shared: int) -> None:
-        """Record that ``slot`` now holds the first ``shared`` tokens of ``source``."""
+        """Record that ``slot`` now holds the first ``shared`` tokens of ``source``, which is of the same scope."""
         self._tokens[slot, :shared] = self._tokens[source, :shared]
         self._lengths[slot] = shared
 

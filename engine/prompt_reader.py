@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from engine.backend import Tokens
-from engine.chat_template import ChatTemplate
-from engine.errors import ContextLengthExceeded, InvalidRequest
-from engine.prompt import ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from engine.chat_template import RenderedText
+from engine.errors import ContextLengthExceeded, InvalidRequest, blaming
+from engine.infill import InfillTokens
+from engine.prompt import ChatPrompt, InfillPrompt, Prompt, TextPrompt, TokenPrompt
+
+_OPENING_CHARACTERS = 64
+"""Enough for the header of a message, whatever the template."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPrompt:
+    """One prompt, ready to be computed."""
+
+    tokens: Tokens
+    """Shape (n,), n >= 1."""
+    opening: str = ""
+    """What the template wrote last, where it made the prompt: the answer goes on from there."""
+    prefix_start: int = 0
+    """Where in ``tokens`` what the client sent begins: behind the first marker of an infill."""
+    prefix_length: int | None = None
+    """How many of them stand before the gap of an infill; None where there is no gap."""
 
 
 class Vocabulary(Protocol):
@@ -32,31 +51,72 @@ class Vocabulary(Protocol):
     @property
     def end_tokens(self) -> Tokens: ...
 
+    @property
+    def infill_tokens(self) -> InfillTokens | None: ...
+
+
+class Renderer(Protocol):
+    """A chat template. The worker's is ``engine.template_process.TemplateProcess``."""
+
+    def render(self, prompt: ChatPrompt) -> RenderedText: ...
+
 
 class PromptReader:
     """Reads prompts for one model. Safe from any one thread; touches no context."""
 
-    def __init__(self, vocabulary: Vocabulary, template: ChatTemplate | None, *, context: int) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        template: Renderer | None,
+        *,
+        context: int,
+        fault: str = "its file has none",
+    ) -> None:
+        """``fault`` is why there is no template, where there is none."""
         self._vocabulary = vocabulary
         self._template = template
+        self._fault = fault
         self._context = context
 
-    def read(self, prompt: Prompt, *, max_tokens: int | None) -> Tokens:
-        """Token ids of ``prompt``, shape (n,), n >= 1. Raises InvalidRequest and ContextLengthExceeded."""
-        tokens = self._tokens_of(prompt)
-        if tokens.size == 0:
-            tokens = self._nothing()
-        self._check_length(tokens.size, max_tokens)
-        return tokens
+    def read(self, prompt: Prompt, *, max_tokens: int | None) -> ReadPrompt:
+        """``prompt`` in this model's tokens. Raises InvalidRequest and ContextLengthExceeded."""
+        with blaming("messages" if isinstance(prompt, ChatPrompt) else "prompt"):
+            read = self._read(prompt)
+        if read.tokens.size == 0:
+            read = ReadPrompt(self._nothing())
+        self._check_length(read.tokens.size, max_tokens)
+        return read
 
-    def _tokens_of(self, prompt: Prompt) -> Tokens:
+    def _read(self, prompt: Prompt) -> ReadPrompt:
         match prompt:
             case TokenPrompt(tokens=tokens):
-                return self._check_ids(tokens)
+                return ReadPrompt(self._check_ids(tokens))
             case TextPrompt(text=text):
-                return self._vocabulary.tokenize(text, add_special=True, parse_special=True)
+                return ReadPrompt(self._vocabulary.tokenize(text, add_special=True, parse_special=True))
             case ChatPrompt():
-                return self._chat_tokens(prompt)
+                return self._read_chat(prompt)
+            case InfillPrompt():
+                return self._read_infill(prompt)
+
+    def _read_infill(self, prompt: InfillPrompt) -> ReadPrompt:
+        markers = self._vocabulary.infill_tokens
+        if markers is None:
+            raise InvalidRequest(
+                "this model has no tokens for filling in the middle, so it cannot heed a suffix",
+                param="suffix",
+            )
+        beginning = self._vocabulary.tokenize("", add_special=True, parse_special=False)
+        if isinstance(prompt.prefix, TokenPrompt):
+            prefix = self._check_ids(prompt.prefix.tokens)
+        else:
+            prefix = self._vocabulary.tokenize(prompt.prefix.text, add_special=False, parse_special=False)
+        with blaming("suffix"):
+            suffix = self._vocabulary.tokenize(prompt.suffix, add_special=False, parse_special=False)
+        return ReadPrompt(
+            markers.arrange(beginning, prefix, suffix),
+            prefix_start=beginning.size + 1,
+            prefix_length=prefix.size,
+        )
 
     def _check_ids(self, tokens: tuple[int, ...]) -> Tokens:
         wrong = next((token for token in tokens if not 0 <= token < self._vocabulary.size), None)
@@ -67,21 +127,32 @@ class PromptReader:
             )
         return np.array(tokens, dtype=np.int32)
 
-    def _chat_tokens(self, prompt: ChatPrompt) -> Tokens:
+    def render(self, prompt: ChatPrompt) -> str:
+        """The text that a chat comes to. Raises InvalidRequest."""
+        return "".join(text for text, _ in self._pieces(prompt))
+
+    def _pieces(self, prompt: ChatPrompt) -> list[tuple[str, bool]]:
         if self._template is None:
             raise InvalidRequest(
-                "this model's file has no chat template, so it serves /v1/completions only", param="messages"
+                f"this model has no chat template ({self._fault}), so it serves /v1/completions only;"
+                " the setting chat_template names one",
+                param="messages",
             )
+        return self._template.render(prompt).pieces
+
+    def _read_chat(self, prompt: ChatPrompt) -> ReadPrompt:
+        pieces = self._pieces(prompt)
         parts = [
             self._vocabulary.tokenize(text, add_special=index == 0, parse_special=not is_plain)
-            for index, (text, is_plain) in enumerate(self._template.render(prompt.messages).pieces)
+            for index, (text, is_plain) in enumerate(pieces)
         ]
         tokens = np.concatenate(parts)
         # Many templates write the beginning token themselves, and the vocabulary adds one too: keep one.
         beginning = self._vocabulary.beginning
         if tokens.size > 1 and tokens[0] == tokens[1] == beginning:
             tokens = tokens[1:]
-        return tokens
+        last, is_plain = pieces[-1]
+        return ReadPrompt(tokens, "" if is_plain else last[-_OPENING_CHARACTERS:])
 
     def _nothing(self) -> Tokens:
         """An empty text still needs one token to continue from."""

@@ -1,8 +1,9 @@
 """Which sequences run in the next step. Pure: it decides, and computes nothing.
 
-The rules: running streams decode first, in every step. Then prompts are read in the order of their arrival, in
-chunks that fit the step's budget. A prompt whose head another sequence is just computing waits for that head
-and copies it, instead of computing it twice.
+The rules: running streams decode first, in every step. Then prompts are read in the order in which they got their
+slots, in chunks that fit the step's budget. A prompt whose head another sequence is just computing waits for that head
+and copies it, instead of computing it twice; both are of one scope, as all that share a prefix are. All this holds
+among sequences of one adapter set, and the sets take turns (engine.adapter_turns).
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from engine.adapter_set import NO_ADAPTERS, AdapterSet
+from engine.adapter_turns import AdapterTurns
 from engine.backend import Tokens
+from engine.draft_model import DraftModel, Guess
+from engine.draft_planner import DraftPlanner
 from engine.drafter import NO_DRAFTS
 from engine.prefix_cache import MINIMUM_SHARED, PrefixCache, Save
 from engine.prefix_store import PrefixStore, StoredPrefix
@@ -55,6 +60,11 @@ class Chunk:
         """Whether all that is known of the sequence is computed with this chunk, so that a token can be sampled."""
         return self.start + self.count == self.sequence.length
 
+    @property
+    def rows(self) -> int:
+        """Tokens of it that want logits: every one of a prompt that is scored, else the last before sampling."""
+        return self.count if self.sequence.scores_prompt else int(self.is_last)
+
 
 @dataclass(slots=True)
 class Plan:
@@ -66,11 +76,30 @@ class Plan:
     transfers: list[Transfer] = field(default_factory=list)
     decodes: list[Sequence] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
+    adapters: AdapterSet = NO_ADAPTERS
+    """What all of the batch is computed with."""
+    guesses: list[Guess] = field(default_factory=list)
+    """What the draft model is to guess before the step."""
+    begun: list[int] = field(default_factory=list)
+    """The requests of the sequences that have got their slots for this step."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do, since all that could be placed is held back."""
+        return not (self.transfers or self.decodes or self.chunks)
 
     @property
     def sampled(self) -> list[Sequence]:
-        """The sequences that get logits, in the order of the batch."""
+        """The sequences that get a token, in the order of the batch."""
         return [*self.decodes, *(chunk.sequence for chunk in self.chunks if chunk.is_last)]
+
+    @property
+    def rows(self) -> list[tuple[Sequence, Chunk | None, int]]:
+        """Who gets how many rows of logits, in the order of the batch: decodes, then chunks."""
+        decodes: list[tuple[Sequence, Chunk | None, int]] = [
+            (sequence, None, 1 + len(sequence.drafts)) for sequence in self.decodes
+        ]
+        return decodes + [(chunk.sequence, chunk, chunk.rows) for chunk in self.chunks if chunk.rows]
 
     @property
     def touched(self) -> set[Sequence]:
@@ -106,15 +135,21 @@ class Scheduler:
         output_rows: int,
         clock: Callable[[], float],
         store: PrefixStore | None = None,
+        holds_back: Callable[[Sequence], bool] | None = None,
+        draft_model: DraftModel | None = None,
     ) -> None:
+        """``holds_back`` is asked for each sequence that could be placed: one it keeps comes back by ``resume``."""
         self._store = store
+        self._holds_back = holds_back
         self._cache = cache
         self._budget = budget
         self._batch_tokens = batch_tokens
         self._output_rows = output_rows
         self._clock = clock
+        self._drafting = DraftPlanner(budget, draft_model, is_partitioned=not cache.is_pooled)
         self._waiting = WaitingQueue()
         self._running: list[Sequence] = []
+        self._turns = AdapterTurns(budget.target_s)
         # Runs of this many tokens fit into a step for every slot at once, with no one's stream kept waiting.
         self._longest_run = max(1, min(_LONGEST_RUN, batch_tokens // cache.slots))
 
@@ -131,8 +166,12 @@ class Scheduler:
         return bool(self._waiting or self._running)
 
     def add(self, sequence: Sequence) -> None:
-        """Put a sequence at the end of its tenant's queue."""
+        """Put a sequence behind those of its tenant and its priority."""
         self._waiting.add(sequence)
+
+    def resume(self, sequence: Sequence) -> None:
+        """Queue a sequence that was held back when it was its turn: it is its turn still."""
+        self._waiting.put_back(sequence)
 
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out, in whatever phase it is; its slot is free for the next plan."""
@@ -140,6 +179,7 @@ class Scheduler:
             self._waiting.remove(sequence)
         elif sequence.is_live:
             self._running.remove(sequence)
+            self._turns.remove(sequence.adapters)
             self._cache.release(sequence.slot)
         sequence.phase = Phase.FINISHED
         sequence.leader = None
@@ -150,11 +190,18 @@ class Scheduler:
         # Before admission, which may give a gone leader's slot away.
         self._follow_leaders(plan)
         self._admit(plan)
-        plan.decodes = [sequence for sequence in self._running if sequence.phase is Phase.DECODE]
+        plan.adapters = self._turns.choose()
+        plan.decodes = [sequence for sequence in self._on_turn(plan) if sequence.phase is Phase.DECODE]
         self._fill_chunks(plan)
         if not plan.chunks:
             self._draft(plan)
         return plan
+
+    def _on_turn(self, plan: Plan) -> list[Sequence]:
+        """The running sequences that the step may compute."""
+        if len(self._turns) < 2:
+            return self._running
+        return [sequence for sequence in self._running if sequence.adapters == plan.adapters]
 
     def _follow_leaders(self, plan: Plan) -> None:
         """Let go whoever waits for no reason any more: the leader has come far enough, or is gone."""
@@ -163,7 +210,7 @@ class Scheduler:
             if leader is None or (leader.is_live and leader.computed < self._sharable(sequence, leader)):
                 continue
             # Whatever became of the leader: the cache knows best what can be had, another's work included.
-            source, shared = self._cache.match(sequence.prompt)
+            source, shared = self._cache.match(sequence.prompt, sequence.scope)
             shared = min(shared, sequence.prompt_length - 1)
             # Of several that followed one leader, the first goes on, and the others follow that one from here.
             sequence.leader = self._leader_for(sequence, held=shared)
@@ -181,10 +228,14 @@ class Scheduler:
         # Whose turn it is waits for room, and nobody overtakes: a long request would else wait for ever.
         while self._waiting and self._cache.has_room(self._waiting.first().max_length):
             sequence = self._waiting.pop()
+            may_share, scope = not sequence.scores_prompt, sequence.scope
+            if may_share and self._holds_back is not None and self._holds_back(sequence):
+                continue
+            stored = (
+                self._store.match(sequence.prompt, scope) if self._store is not None and may_share else None
+            )
             placement = self._cache.place(
-                sequence.prompt,
-                sequence.max_length,
-                None if self._store is None else self._store.match(sequence.prompt),
+                sequence.prompt, scope, sequence.max_length, stored, may_share=may_share
             )
             sequence.slot = placement.slot
             sequence.computed = sequence.cached = placement.shared
@@ -203,46 +254,61 @@ class Scheduler:
             )
             sequence.leader = self._leader_for(sequence, held=sequence.computed)
             self._running.append(sequence)
+            self._turns.add(sequence.adapters)
+            plan.begun.append(sequence.request)
 
     def _leader_for(self, sequence: Sequence, *, held: int) -> Sequence | None:
-        """The running prefill, if any, that will hold more of this prompt than the ``held`` tokens in the cache."""
+        """The running prefill, if any, that will hold more of this prompt than the ``held`` tokens in the cache.
+
+        For a choice that begins with a scored prompt, it is the one that scores it.
+        """
+        if sequence.scores_prompt:
+            return None
+        if sequence.echo is not None and sequence.echo.is_pending:
+            return next(other for other in self._running if other.echo is sequence.echo)
         if not self._cache.is_sharing:
             return None
         best, best_shared = None, held + MINIMUM_SHARED
         for other in self._running:
-            if other is not sequence and other.phase is Phase.PREFILL and other.leader is None:
+            if other is sequence or other.scope != sequence.scope:
+                continue
+            if other.phase is Phase.PREFILL and other.leader is None:
                 shared = shared_prefix(sequence, other)
                 if shared >= best_shared and shared > other.computed:
                     best, best_shared = other, shared
         return best
 
     def _fill_chunks(self, plan: Plan) -> None:
-        prefills = [s for s in self._running if s.phase is Phase.PREFILL and s.leader is None]
+        prefills = [s for s in self._on_turn(plan) if s.phase is Phase.PREFILL and s.leader is None]
         if not prefills:
             return
-        room = self._budget.prefill_tokens(decode_width=len(plan.decodes), oldest_pending=prefills[0].pending)
+        room = self._budget.prefill_tokens(
+            decode_width=len(plan.decodes), oldest_pending=prefills[0].pending, sets=len(self._turns)
+        )
         room = min(room, self._batch_tokens - plan.decode_tokens)
+        # One row is kept for each slot, which may decode or come to its end.
+        rows = most_rows = self._output_rows - self._cache.slots
         for sequence in prefills:
             if room <= 0:
                 break
-            count = min(sequence.pending, room)
+            if sequence.scores_prompt:
+                if plan.chunks and min(room, rows) < equal_part(sequence.pending, most_rows):
+                    continue  # the next step has room for more of it
+                count = equal_part(sequence.pending, min(room, rows))
+                rows -= count
+            elif plan.chunks and sequence.pending > room:
+                # llama.cpp computes chunks of different lengths in passes of their own, each of which reads all
+                # weights: what does not come to its end here is cheaper in the next step.
+                continue
+            else:
+                count = equal_part(sequence.pending, room)
             plan.chunks.append(Chunk(sequence, sequence.computed, count))
             room -= count
 
     def _draft(self, plan: Plan) -> None:
         """Let sequences guess ahead where that is likely to pay. Not beside a prefill: it has the step's time."""
-        width = len(plan.decodes)
-        room = min(self._output_rows - width, self._batch_tokens - plan.decode_tokens)
-        for sequence in plan.decodes:
-            if sequence.drafter is None or room <= 0:
-                continue
-            sequence.drafts = sequence.drafter.draft(
-                sequence.tokens[: sequence.length],
-                sequence.prompt_length,
-                most=min(room, sequence.max_length - sequence.length - 1),
-                token_cost=self._budget.draft_cost(width),
-            )
-            room -= len(sequence.drafts)
+        room = min(self._output_rows - len(plan.decodes), self._batch_tokens - plan.decode_tokens)
+        plan.guesses = self._drafting.plan(plan.decodes, room)
 
     def retract(self, plan: Plan, unfilled: list[Sequence]) -> None:
         """Take in that the slots of ``unfilled`` are empty, since what they should hold could not be restored."""
@@ -271,6 +337,13 @@ class Scheduler:
             prefill_tokens=plan.prefill_tokens + decode_tokens - width + drafted,
             elapsed_s=elapsed_s,
         )
+        self._turns.took(elapsed_s)
+        if drafted and not plan.chunks and decode_tokens == width:
+            # In a pool, all are computed in one pass, however long each is.
+            drafting = None if self._cache.is_pooled else sum(len(each.drafts) > 0 for each in plan.decodes)
+            self._budget.learn_check(
+                decode_width=width, drafts=drafted, elapsed_s=elapsed_s, drafting=drafting
+            )
 
     def take_run(self, sequence: Sequence) -> None:
         """Take in that ``sequence`` was given tokens without sampling. A long run is read like a prompt, in chunks."""
@@ -279,8 +352,8 @@ class Scheduler:
 
     def keep_drafts(self, sequence: Sequence, accepted: int) -> None:
         """Take in that the first ``accepted`` drafts came true: they are tokens now, and computed already."""
-        if sequence.drafter is not None:
-            sequence.drafter.learn(len(sequence.drafts), accepted)
+        if sequence.drafts_of is not None:
+            sequence.drafts_of.learn(len(sequence.drafts), accepted)
         if accepted and sequence.is_live:
             self._record(sequence, sequence.computed + accepted)
         sequence.drafts = NO_DRAFTS
@@ -290,6 +363,16 @@ class Scheduler:
         start = sequence.computed
         self._cache.record(sequence.slot, sequence.tokens[start:end], start)
         sequence.computed = end
+
+
+def equal_part(tokens: int, most: int) -> int:
+    """The size of a chunk of ``tokens``, cut into equal ones of at most ``most``.
+
+    A short last one would be computed by other kernels, whose rounding differs (tests/engine/native/test_context.py):
+    where every token is scored, that would show.
+    """
+    parts = -(-tokens // most)
+    return -(-tokens // parts)
 
 
 def shared_prefix(one: Sequence, other: Sequence) -> int:

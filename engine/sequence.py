@@ -6,10 +6,14 @@ from enum import Enum
 
 import numpy as np
 
+from engine.adapter_set import NO_ADAPTERS, AdapterSet
+from engine.answer_scores import AnswerScores
 from engine.backend import Tokens
 from engine.constraint.constraint import Constraint
 from engine.detokenizer import Detokenizer
 from engine.drafter import NO_DRAFTS, Drafter
+from engine.echo import Echo
+from engine.model_drafter import ModelDrafter
 from engine.sampling.sampler import Sampler
 from engine.stop_matcher import StopMatcher
 
@@ -30,6 +34,7 @@ class Sequence:
 
     __slots__ = (
         "accepted",
+        "adapters",
         "arrived_s",
         "cached",
         "choice",
@@ -40,6 +45,8 @@ class Sequence:
         "drafted",
         "drafter",
         "drafts",
+        "drafts_of",
+        "echo",
         "forced",
         "ignores_end",
         "is_first_choice",
@@ -47,11 +54,17 @@ class Sequence:
         "length",
         "max_length",
         "min_length",
+        "model_drafter",
+        "opening",
         "phase",
         "prefill_started_s",
+        "priority",
         "prompt_length",
         "request",
+        "sampled_s",
         "sampler",
+        "scope",
+        "scores",
         "slot",
         "stop",
         "tenant",
@@ -73,14 +86,25 @@ class Sequence:
         stop: StopMatcher,
         drafter: Drafter | None = None,
         constraint: Constraint | None = None,
+        scores: AnswerScores | None = None,
+        echo: Echo | None = None,
         is_first_choice: bool = True,
         tenant: str = "",
+        priority: int = 0,
+        adapters: AdapterSet = NO_ADAPTERS,
+        opening: str = "",
         arrived_s: float = 0.0,
     ) -> None:
         self.request = request
         self.choice = choice
         self.is_first_choice = is_first_choice
         self.tenant = tenant
+        self.priority = priority
+        self.adapters = adapters
+        self.scope = f"{adapters.key}|{tenant}"
+        """Prefixes are shared within a scope alone: what other adapters computed is wrong here."""
+        self.opening = opening
+        """What the chat template wrote last."""
         self.prompt_length = len(prompt)
         self.max_length = self.prompt_length + max_tokens
         self.min_length = self.prompt_length + min_tokens
@@ -99,13 +123,22 @@ class Sequence:
         """Generated tokens that a piece has told of."""
         self.drafter = drafter
         self.constraint = constraint
+        self.scores = scores
+        """Log-probabilities, for an answer that shows them or is ranked by them."""
+        self.echo = echo
+        """The prompt, until an answer that begins with it has told it."""
         self.drafted = self.accepted = self.forced = 0
         self.drafts = NO_DRAFTS
         """Guesses of the tokens to come, for the step that is being computed."""
+        self.model_drafter: ModelDrafter | None = None
+        self.drafts_of: Drafter | ModelDrafter | None = drafter
+        """Whoever the drafts are of, and is to learn whether they come true."""
         self.leader: Sequence | None = None
         self.arrived_s = arrived_s
         self.prefill_started_s = 0.0
         self.decode_started_s = 0.0
+        self.sampled_s = 0.0
+        """When its newest token was computed."""
 
     @property
     def prompt(self) -> Tokens:
@@ -125,6 +158,11 @@ class Sequence:
     def may_end(self) -> bool:
         """Whether the next token may be one that ends generation."""
         return self.length >= self.min_length and not self.ignores_end
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether every token that is computed needs logits, and so none may come from the cache."""
+        return self.is_first_choice and self.echo is not None and self.echo.is_scored
 
     @property
     def is_live(self) -> bool:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 from collections import deque
@@ -17,8 +16,9 @@ from collections.abc import Callable
 from typing import cast
 
 from engine import frames
-from engine.config import EngineConfig, ModelFacts
-from engine.errors import ModelLoadFailed
+from engine.config import SAVE_LIMIT_S, EngineConfig, ModelFacts
+from engine.errors import ModelLoadTimeout
+from engine.load_death import cause_of, load_death
 
 _logger = logging.getLogger("nibble.worker")
 _KEPT_VARIABLES = (
@@ -34,14 +34,13 @@ _KEPT_VARIABLES = (
 _KEPT_PREFIXES = ("GGML_", "OMP_", "GOMP_", "CUDA_", "VK_")
 _LAST_LINES = 20
 _STOP_PATIENCE_S = 3.0
+_LAST_WORDS_S = 0.5
 
 
 class WorkerProcess(asyncio.Protocol):
     """The process and the socket to it. ``on_frame`` is called with each frame, ``on_exit`` once, with the cause."""
 
-    def __init__(
-        self, on_frame: Callable[[frames.StepReport | frames.Admitted | frames.Refused], None]
-    ) -> None:
+    def __init__(self, on_frame: Callable[[frames.Reply], None]) -> None:
         self._on_frame = on_frame
         self._splitter = frames.FrameSplitter()
         self._transport: asyncio.Transport | None = None
@@ -49,9 +48,18 @@ class WorkerProcess(asyncio.Protocol):
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._ready: asyncio.Future[ModelFacts] = asyncio.get_running_loop().create_future()
         self._watch: asyncio.Task[str] | None = None
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._patience_s = _STOP_PATIENCE_S
+        self._model_id = ""
 
     async def start(self, config: EngineConfig) -> ModelFacts:
-        """Spawn, load, and return the facts. Raises ModelLoadFailed and InsufficientMemory; then no process is left."""
+        """Spawn, load, and return the facts.
+
+        Raises ModelLoadFailed, ModelLoadTimeout and InsufficientMemory; then no process is left.
+        """
+        self._model_id = config.model_id
+        if config.prefix_disk_bytes:
+            self._patience_s += SAVE_LIMIT_S
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -75,7 +83,14 @@ class WorkerProcess(asyncio.Protocol):
         self._watch = asyncio.create_task(self._watch_exit(), name=f"watch worker of {config.model_id}")
         self.send(frames.Configure(config))
         try:
-            return await self._ready
+            async with asyncio.timeout(config.load_limit_s):
+                return await self._ready
+        except TimeoutError:
+            await self.stop(patience_s=0.0)
+            raise ModelLoadTimeout(
+                f"{config.model_id} did not load within {config.load_limit_s:g} seconds, and its worker was ended:"
+                " see whether the disk answers, or raise load_timeout_s"
+            ) from None
         except BaseException:
             await self.stop(patience_s=0.0)
             raise
@@ -101,14 +116,14 @@ class WorkerProcess(asyncio.Protocol):
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
-    async def stop(self, patience_s: float = _STOP_PATIENCE_S) -> None:
-        """Close the socket, upon which the worker ends itself; kill it if it does not."""
+    async def stop(self, patience_s: float | None = None) -> None:
+        """Close the socket, upon which the worker saves its prefixes and ends itself; kill it if it does not."""
         if self._transport is not None:
             self._transport.close()
         if self._watch is None:
             return
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(self._patience_s if patience_s is None else patience_s):
                 await asyncio.shield(self._watch)
         except TimeoutError:
             self.kill()
@@ -121,21 +136,23 @@ class WorkerProcess(asyncio.Protocol):
             line = raw.decode("utf-8", "replace").rstrip()
             self._last_lines.append(line)
             _logger.warning("worker %d: %s", self._process.pid, line)
-        cause = _cause_of(await self._process.wait())
+        returncode = await self._process.wait()
+        # What it said last tells who had begun. It is there already: only the loop has yet to read it.
+        await asyncio.wait({self._closed}, timeout=_LAST_WORDS_S)
         if not self._ready.done():
-            last = f"; its last words: {self._last_lines[-1]}" if self._last_lines else ""
-            self._ready.set_exception(
-                ModelLoadFailed(
-                    f"the worker {cause} while loading{last}. The file is likely damaged: fetch it again"
-                )
-            )
-        return cause
+            last = self._last_lines[-1] if self._last_lines else ""
+            self._ready.set_exception(load_death(self._model_id, returncode, last))
+        return cause_of(returncode)
 
     # -- asyncio.Protocol: called by the event loop -------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's, so there is nothing to check this by.
         self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         for body in self._splitter.feed(data):
@@ -162,13 +179,6 @@ def worker_environment() -> dict[str, str]:
     # Threads that wait for each other give the core away soon. By default they spin for milliseconds, and where
     # anything else wants the cores (this server's own API process, say) they keep it from the one they wait for.
     kept.setdefault("GOMP_SPINCOUNT", "1000")
+    # A process that aborts is to be gone at once. By default ggml calls for a debugger first, which takes seconds.
+    kept.setdefault("GGML_NO_BACKTRACE", "1")
     return kept
-
-
-def _cause_of(returncode: int) -> str:
-    if returncode >= 0:
-        return f"ended with status {returncode}"
-    try:
-        return f"was ended by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"was ended by signal {-returncode}"

@@ -2,29 +2,25 @@
 
 A hostile grammar can overflow the stack, take gigabytes, or compute for minutes with no way to stop it. Here it
 does that to a process which serves nobody. What survives, within limits tighter than the worker's own, is safe
-to compile in the worker. Messages are MessagePack behind four bytes of length: ``TokenBytes`` once, then a
+to compile in the worker. Messages are MessagePack (``engine.helper_pipe``): ``TokenBytes`` once, then a
 ``Question`` each time, each answered by a ``Verdict``. The process ends when its input does, or when it is idle.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
-import select
 import signal
-import sys
 import threading
 import time
 
 import msgspec
 from llguidance import LLMatcher, LLTokenizer
 
+from engine import helper_pipe
 from engine.constraint.grammar import grammar_of, limits
 from engine.constraint.spec import ConstraintSpec
 from engine.constraint.token_bytes import TokenBytes, build_tokenizer
 
-LENGTH_BYTES = 4
 _MEMORY_BYTES = 2 << 30
 """Of addresses: several times what an honest grammar takes, with the vocabulary."""
 # The worker compiles and masks on threads of 8 MB at the least.
@@ -86,58 +82,20 @@ def _first_allowed(bits: bytes, start: int) -> int | None:
     return None
 
 
-def _confine() -> None:
-    for limit, value in ((resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
-        # macOS knows no limit of addresses; there the parent's clock is the only wall.
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
-
-
-def read_exactly(descriptor: int, count: int) -> bytes:
-    """``count`` bytes; fewer only at the end of the input."""
-    data = bytearray()
-    while len(data) < count:
-        part = os.read(descriptor, count - len(data))
-        if not part:
-            break
-        data += part
-    return bytes(data)
-
-
-def _read_message() -> bytes:
-    """The next message. Ends the process when there will be none, or none for long."""
-    if not select.select([sys.stdin], [], [], _IDLE_S)[0]:
-        os._exit(0)
-    header = read_exactly(sys.stdin.fileno(), LENGTH_BYTES)
-    if len(header) < LENGTH_BYTES:
-        os._exit(0)
-    return read_exactly(sys.stdin.fileno(), int.from_bytes(header, "big"))
-
-
-def _tell(verdict: Verdict) -> None:
-    view = memoryview(framed(msgspec.msgpack.encode(verdict)))
-    while view:
-        view = view[os.write(sys.stdout.fileno(), view) :]
-
-
-def framed(body: bytes) -> bytes:
-    return len(body).to_bytes(LENGTH_BYTES, "big") + body
-
-
 def _serve() -> None:
-    tokenizer = build_tokenizer(msgspec.msgpack.decode(_read_message(), type=TokenBytes))
-    _tell(Verdict())
+    tokenizer = build_tokenizer(msgspec.msgpack.decode(helper_pipe.receive(_IDLE_S), type=TokenBytes))
+    helper_pipe.answer(msgspec.msgpack.encode(Verdict()))
     while True:
-        question = msgspec.msgpack.decode(_read_message(), type=Question)
+        question = msgspec.msgpack.decode(helper_pipe.receive(_IDLE_S), type=Question)
         # The parent kills earlier, unless it was killed itself: then nobody else would end a bomb.
         signal.setitimer(signal.ITIMER_REAL, _LONGEST_S)
         verdict = judge(tokenizer, question.spec)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _tell(verdict)
+        helper_pipe.answer(msgspec.msgpack.encode(verdict))
 
 
 def main() -> None:
-    _confine()
+    helper_pipe.confine(_MEMORY_BYTES)
     threading.stack_size(_STACK_BYTES)
     thread = threading.Thread(target=_serve)
     thread.start()

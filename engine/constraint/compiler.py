@@ -14,8 +14,16 @@ from engine.constraint.grammar import limits
 from engine.constraint.mask import Mask
 from engine.constraint.mask_thread import MaskThread
 from engine.constraint.schema_check import PARAM, check_schema
-from engine.constraint.spec import MAX_SPEC_BYTES, ConstraintSpec, JsonSchema, source_of
+from engine.constraint.spec import (
+    MAX_SPEC_BYTES,
+    MAX_TOOLS_BYTES,
+    ConstraintSpec,
+    JsonSchema,
+    ToolGrammar,
+    source_of,
+)
 from engine.constraint.token_bytes import Retokenizer, TokenBytes, Vocabulary, build_tokenizer
+from engine.constraint.tool_grammar import lark_of_tools
 from engine.errors import InvalidRequest
 
 _REMEMBERED = 16
@@ -74,7 +82,7 @@ class ConstraintCompiler:
         self._tools: _Tools | None = None
         self._thread = MaskThread()
         self._compiled: _Recent[LLMatcher] = _Recent(_REMEMBERED)
-        self._refusals: _Recent[str] = _Recent(_REMEMBERED_REFUSALS)
+        self._refusals: _Recent[InvalidRequest] = _Recent(_REMEMBERED_REFUSALS)
         # The engine thread forgets while the compiling thread remembers; neither holds it for long.
         self._remembering = threading.Lock()
 
@@ -95,14 +103,17 @@ class ConstraintCompiler:
             try:
                 matcher = self._build(spec)
             except InvalidRequest as error:
-                refusal = error.message
+                # A tool's schema is named by its own field; any other constraint by the one that holds it.
+                places = [place for _, place in spec.schemas] if isinstance(spec, ToolGrammar) else []
+                refusal = InvalidRequest(error.message, param=error.param if error.param in places else None)
                 with self._remembering:
                     self._refusals.put(spec, refusal)
             else:
                 with self._remembering:
                     self._compiled.put(spec, matcher)
         if matcher is None:
-            raise InvalidRequest(refusal or "", param=param)
+            assert refusal is not None, "one of the two is set"
+            raise InvalidRequest(refusal.message, param=refusal.param or param)
         tools = self._ready_tools()
         return Constraint(
             matcher.deep_copy(),
@@ -124,10 +135,13 @@ class ConstraintCompiler:
             size = len(source.encode())
         except UnicodeEncodeError as error:
             raise InvalidRequest("the constraint holds lone surrogates, which are no characters") from error
-        if size > MAX_SPEC_BYTES:
-            raise InvalidRequest(f"the constraint has {size} bytes, and {MAX_SPEC_BYTES} are served")
+        most = MAX_TOOLS_BYTES if isinstance(spec, ToolGrammar) else MAX_SPEC_BYTES
+        if size > most:
+            raise InvalidRequest(f"the constraint has {size} bytes, and {most} are served")
         if isinstance(spec, JsonSchema):
             spec = JsonSchema(check_schema(source), spec.whitespace)
+        elif isinstance(spec, ToolGrammar):
+            spec = lark_of_tools(spec, self._vocabulary)
         tools = self._ready_tools()
         verdict = tools.canary.judge(spec)
         if verdict.refusal:

@@ -7,7 +7,16 @@ import json
 from llguidance import LLMatcher, LLParserLimits
 
 from engine.constraint.gbnf import lark_of_gbnf
-from engine.constraint.spec import ConstraintSpec, Gbnf, JsonObject, JsonSchema, Lark, Regex, Whitespace
+from engine.constraint.spec import (
+    ConstraintSpec,
+    Gbnf,
+    JsonObject,
+    JsonSchema,
+    Lark,
+    Regex,
+    ToolGrammar,
+    Whitespace,
+)
 
 _SEPARATORS: dict[Whitespace, dict[str, str | bool]] = {
     "spaced": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
@@ -39,16 +48,25 @@ def grammar_of(spec: ConstraintSpec) -> str:
             return LLMatcher.grammar_from_lark(grammar)
         case Gbnf(grammar=grammar):
             return LLMatcher.grammar_from_lark(lark_of_gbnf(grammar))
+        case ToolGrammar():
+            raise ValueError("a grammar of tools is made plain for its vocabulary first")
 
 
 def _json(schema: str, whitespace: Whitespace) -> str:
     options = _JSON_OPTIONS | _SEPARATORS[whitespace]
+    return LLMatcher.grammar_from_json_schema(_as_object(schema), overrides=options)  # type: ignore[arg-type]
+
+
+def _as_object(schema: str) -> str:
+    # llguidance puts its options into the schema, and a boolean has no place for them.
     parsed = json.loads(schema)
-    if isinstance(
-        parsed, bool
-    ):  # llguidance puts its options into the schema, and a boolean has no place for them
-        schema = json.dumps({"allOf": [parsed]})
-    return LLMatcher.grammar_from_json_schema(schema, overrides=options)  # type: ignore[arg-type]
+    return json.dumps({"allOf": [parsed]}) if isinstance(parsed, bool) else schema
+
+
+def schema_with_options(schema: str, whitespace: Whitespace) -> str:
+    """``schema``, which was checked before, as text that can stand behind ``%json`` in a Lark grammar."""
+    options = _JSON_OPTIONS | _SEPARATORS[whitespace]
+    return json.dumps(json.loads(_as_object(schema)) | {"x-guidance": options})
 
 
 def limits() -> LLParserLimits:

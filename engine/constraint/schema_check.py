@@ -34,6 +34,8 @@ _ANNOTATIONS = frozenset(
         "propertyOrdering",
     }
 )
+# Often most of a schema, and nothing to a grammar.
+_PROSE = frozenset({"$comment", "title", "description", "default", "examples", "example"})
 _ENFORCED = frozenset({*_NAMED_SCHEMAS, *_SCHEMA_LISTS, *_SCHEMAS, *_NUMBERS, *_COUNTS, *_STRINGS, *_VALUES})
 # Later drafts only: draft 4 spells exclusive bounds as booleans.
 _DRAFTS = tuple(
@@ -47,6 +49,7 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 _BRACKETS = re.compile(r"[\[{\]}]")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _UNWRITABLE = frozenset(map(chr, (*range(0x20), 0x7F))) - frozenset("\b\f\n\r\t")
 
 
@@ -58,6 +61,8 @@ def check_schema(text: str) -> str:
     schema = _read(text)
     for at, part in _subschemas(schema, "#"):
         _check(at, part)
+        for keyword in _PROSE & part.keys():
+            del part[keyword]
     return json.dumps(schema)
 
 
@@ -75,7 +80,19 @@ def _read(text: str) -> Json:
         parsed: Json = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the JSON schema is not JSON: {error}", param=PARAM) from error
+    if _SURROGATE_ESCAPE.search(text):
+        _check_surrogates(parsed)
     return parsed
+
+
+def _check_surrogates(parsed: Json) -> None:
+    """Half a pair can be written as an escape, and not be said in any answer, a refusal included."""
+    try:
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            "the JSON schema holds half of a surrogate pair, which is no character", param=PARAM
+        ) from error
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 MAX_SPEC_BYTES = 64 * 1024
+MAX_TOOLS_BYTES = 256 * 1024
+"""The schemas of all tools of a request: agents bring dozens, and most of each is description."""
 
 Whitespace = Literal["spaced", "compact", "flexible"]
 """``spaced`` is ``{"a": 1, "b": 2}``, as models read it most; ``compact`` has no blanks; ``flexible`` leaves up to
@@ -44,7 +46,23 @@ class Gbnf(msgspec.Struct, frozen=True, tag="gbnf"):
     grammar: str
 
 
-ConstraintSpec = JsonObject | JsonSchema | Regex | Lark | Gbnf
+class ToolGrammar(msgspec.Struct, frozen=True, tag="tools"):
+    """Tool calls, or text with some, in the notation of a family of models (see ``engine.constraint.tool_grammar``)."""
+
+    grammar: str
+    schemas: tuple[tuple[str, str], ...]
+    """JSON text of each schema, and the field of the request that holds it."""
+    markers: tuple[str, ...]
+    """Texts that may be control tokens; the first opens calls."""
+    reserved: str = ""
+    """What free text does not begin with."""
+    thought: tuple[str, str] | None = None
+    """The tags of a thought before the answer, in which markers mean nothing."""
+    is_thinking: bool = False
+    """Whether the prompt has opened the thought already."""
+
+
+ConstraintSpec = JsonObject | JsonSchema | Regex | Lark | Gbnf | ToolGrammar
 
 
 def source_of(spec: ConstraintSpec) -> str:
@@ -58,3 +76,5 @@ def source_of(spec: ConstraintSpec) -> str:
             return pattern
         case Lark(grammar=grammar) | Gbnf(grammar=grammar):
             return grammar
+        case ToolGrammar(grammar=grammar, schemas=schemas):
+            return "\n".join([grammar, *(schema for schema, _ in schemas)])

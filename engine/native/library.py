@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 
 import llama_cpp as llama
 
@@ -20,11 +23,45 @@ def _forward_log(level: int, text: bytes | None, _user_data: ctypes.c_void_p) ->
         _logger.log(_LEVELS.get(level, logging.DEBUG), line)
 
 
+class _Heard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextmanager
+def heard_errors() -> Generator[list[str]]:
+    """The lines of errors that llama.cpp logs meanwhile: it tells causes nowhere else."""
+    heard = _Heard()
+    _logger.addHandler(heard)
+    try:
+        yield heard.lines
+    finally:
+        _logger.removeHandler(heard)
+
+
 @functools.cache
 def initialise() -> None:
     """Prepare the library. Safe to call more than once; not thread-safe the first time."""
-    llama.llama_log_set(_forward_log, ctypes.c_void_p(0))
+    # When it aborts, it would have a debugger print where, if one is installed: that takes seconds, in which nobody
+    # is told, and two threads that abort at once wait for each other for ever (ggml.c, ggml_print_backtrace).
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+    restore_log()
     llama.llama_backend_init()
+
+
+def give_memory_back() -> None:
+    """Have the C library give to the system what was freed, of which glibc keeps much."""
+    with suppress(OSError, AttributeError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def restore_log() -> None:
+    """Route llama.cpp's log to ours, after somebody has listened to it directly."""
+    llama.llama_log_set(_forward_log, ctypes.c_void_p(0))
 
 
 def version() -> str:

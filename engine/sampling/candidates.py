@@ -38,6 +38,11 @@ class Candidates:
         return self.logits.size
 
     @property
+    def is_whole(self) -> bool:
+        """Whether nothing was taken out or computed yet."""
+        return self.ids is None and self._weights is None
+
+    @property
     def possible(self) -> int:
         """How many of them are not banned."""
         return int(np.count_nonzero(self.logits > -np.inf))

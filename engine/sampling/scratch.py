@@ -9,7 +9,7 @@ _COLUMNS = 1024
 
 
 class Scratch:
-    """Two rows of a vocabulary's size, shared by every sampler of an engine thread.
+    """Three rows of a vocabulary's size, shared by every sampler of an engine thread.
 
     The first is also a matrix of 1,024 columns: numpy adds rows of a matrix at the speed of memory, and a sum
     along a row three times as slowly. Not BLAS, whose threads would spin beside the model's.
@@ -24,6 +24,8 @@ class Scratch:
         """``weights`` as rows; token ``t`` is at row ``t // columns``, column ``t % columns``."""
         self.other = np.empty(vocabulary_size, dtype=np.float32)
         """Shape (v,)."""
+        self.kept = np.empty(vocabulary_size, dtype=np.float32)
+        """Shape (v,). Logits as the model gave them, of a place whose token is to be scored. No sampler uses it."""
 
     def column_sums(self) -> npt.NDArray[np.float32]:
         """Sums of the columns of ``matrix``, shape (columns,)."""

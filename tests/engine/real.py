@@ -38,6 +38,8 @@ def real_config(**changes: object) -> EngineConfig:
         context=CONTEXT,
         parallel=PARALLEL,
         threads=1,
+        # A trial could find the one faster for one engine and the other for the next, and answers are compared.
+        flash_attention="on",
         # Cold is cold: what loses its slot is gone, unless a test asks for more.
         prefix_memory_bytes=0,
     )

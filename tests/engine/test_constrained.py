@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from engine.constraint.compiler import ConstraintCompiler
 from engine.constraint.spec import ConstraintSpec, JsonSchema, Regex
 from engine.sampling.params import SamplingParams
-from tests.engine.bench import GREEDY, Ask, Bench
+from tests.engine.answer_alone import GREEDY, Ask, log_softmax
+from tests.engine.bench import Bench
 from tests.fakes.vocabulary import ByteVocabulary
 
 _LONG_KEY = "a_key_that_is_much_longer_than_what_a_running_stream_computes_at_once"
@@ -139,3 +140,22 @@ def test_bans_that_leave_nothing_of_the_constraint_fail_the_request_alone(
     assert "leave no token" in bench.failed[stuck]
     assert bench.answers[other][0].finish is not None
     bench.check_nothing_leaked()
+
+
+def test_under_log_probabilities_nothing_is_forced_and_each_token_has_its_own(
+    compiler: ConstraintCompiler,
+) -> None:
+    bench = Bench(slot_tokens=256)
+    ask = Ask(prompt=(1, 2), max_tokens=200, logprobs=2)
+    number = constrained(bench, compiler, JsonSchema(json.dumps(_SCHEMA)), ask)
+    bench.run()
+    (answer,) = bench.answers[number]
+    assert answer.finish is not None
+    assert answer.finish.forced_tokens == 0
+    tokens = [token.raw[0] for token in answer.logprobs]
+    assert bytes(tokens).decode() == answer.text
+    for at, token in enumerate(answer.logprobs):
+        exact = log_softmax(bench.model.logits_after([*ask.prompt, *tokens[:at]]))
+        # The model's own, whatever the schema leaves of them.
+        assert token.logprob == pytest.approx(exact[tokens[at]], abs=1e-5)
+        assert token.top[0].logprob == pytest.approx(exact.max(), abs=1e-5)

@@ -9,6 +9,7 @@ import pytest
 from engine.errors import RequestTimeout, WorkerDied
 from engine.event_stream import MAX_UNREAD_BYTES, EventStream
 from engine.events import Accepted, Event, Finish, Piece
+from engine.token_logprob import Alternative, TokenLogprob
 
 _FINISH = Finish("stop", 1, 0, 1, 0.0, 0.0, 0.0)
 
@@ -26,6 +27,17 @@ async def test_what_came_between_two_reads_is_read_together() -> None:
     stream.push(Piece(1, 0, "c", 1, _FINISH))
     assert _text(await stream.read()) == "bc"
     assert await stream.read() == []
+
+
+async def test_log_probabilities_count_as_unread_too() -> None:
+    token = TokenLogprob(b"x", -1.0, 0, (Alternative(b"y", -2.0),) * 20)
+    stream = EventStream(1)
+    while not stream.is_over:
+        stream.push(Piece(1, 0, "x", 1, None, (token,)))
+    unread = await stream.read()
+    assert len(unread) <= MAX_UNREAD_BYTES // (21 * 64) + 1
+    with pytest.raises(RequestTimeout):
+        await stream.read()
 
 
 async def test_a_reader_waits_for_what_comes() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from engine import frames
+from engine.adapter import Adapter
 from engine.config import EngineConfig, EngineStats, ModelFacts
 from engine.errors import ErrorRecord
 from engine.events import Accepted, Finish, Piece
@@ -56,18 +57,22 @@ _configs = st.builds(
 )
 _facts = st.builds(
     ModelFacts,
+    load_s=_seconds,
     **{name: _number for name in ModelFacts.__struct_fields__ if ModelFacts.__annotations__[name] == "int"},
 )
 _to_worker = st.one_of(
     st.builds(frames.Configure, _configs),
     st.builds(frames.Submit, _number, _requests),
     st.builds(frames.Cancel, _number),
+    st.builds(frames.LoadAdapter, _number, st.builds(Adapter, _text, _text, _seconds, _text)),
+    st.builds(frames.DropAdapter, _number, _text),
 )
 _from_worker = st.one_of(
     st.builds(frames.Ready, _facts),
     st.builds(frames.LoadFailed, _errors),
     st.builds(frames.Admitted, st.builds(Accepted, _number, _number)),
     st.builds(frames.Refused, _failures),
+    st.builds(frames.Adapted, _number),
     st.builds(frames.StepReport, st.lists(_pieces, max_size=4), st.lists(_failures, max_size=2), _stats),
 )
 

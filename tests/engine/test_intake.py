@@ -10,7 +10,7 @@ from engine.prompt import TextPrompt, TokenPrompt
 from engine.prompt_reader import PromptReader
 from engine.request import EngineRequest
 from engine.sampling.params import SamplingParams
-from tests.fakes.vocabulary import BEGINNING, ByteVocabulary
+from tests.fakes.vocabulary import BEGINNING, END_OF_TURN, START_OF_TURN, ByteVocabulary
 
 CONTEXT = 50
 
@@ -67,3 +67,12 @@ def test_one_prompt_that_does_not_fit_refuses_the_request(intake: Intake) -> Non
     request = EngineRequest(prompts=(TextPrompt("a"), TokenPrompt((1,) * CONTEXT)), max_tokens=1)
     with pytest.raises(ContextLengthExceeded):
         intake.sequences(1, request)
+
+
+def test_control_tokens_are_shown_to_what_looks_for_them(intake: Intake) -> None:
+    request = EngineRequest(prompts=(TextPrompt("a"),), shown_controls=("<|im_start|>", "no token"))
+    (sequence,) = intake.sequences(1, request)
+    assert sequence.detokenizer.add(START_OF_TURN) == "<|im_start|>"
+    assert sequence.detokenizer.add(END_OF_TURN) == ""
+    (sequence,) = intake.sequences(1, EngineRequest(prompts=(TextPrompt("a"),)))
+    assert sequence.detokenizer.add(START_OF_TURN) == ""

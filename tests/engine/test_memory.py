@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.memory import available_bytes, available_or_guessed_bytes
+from engine.memory import available_bytes, available_or_guessed_bytes, limit_bytes
 
 _FREE = 8_000_000 * 1024
 
@@ -107,3 +107,20 @@ def test_a_machine_that_does_not_tell_is_guessed(tmp_path: Path) -> None:
     nowhere = tmp_path / "none"
     assert available_bytes(nowhere, nowhere, nowhere) is None
     assert available_or_guessed_bytes(nowhere, nowhere, nowhere) > 0
+
+
+def test_what_there_is_at_all_is_the_tightest_limit(machine: Machine) -> None:
+    def limit() -> int:
+        return limit_bytes(machine.root, machine.meminfo, machine.own)
+
+    assert limit() == 16_000_000 * 1024
+    machine.group("a", "max", 5)
+    assert limit() == 16_000_000 * 1024
+    machine.group("", "2000000", 1_900_000)
+    machine.group("a", "3000000", 5)
+    assert limit() == 2_000_000, "used or not"
+
+
+def test_without_meminfo_the_system_is_asked_what_is_installed(machine: Machine) -> None:
+    machine.meminfo.unlink()
+    assert limit_bytes(machine.root, machine.meminfo, machine.own) > 100_000_000

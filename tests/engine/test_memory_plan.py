@@ -156,3 +156,17 @@ def test_a_refusal_names_the_numbers_and_the_mend() -> None:
 
 def test_a_file_that_claims_no_training_context_is_no_division_by_zero() -> None:
     assert _plan(trained=0).context == DEFAULT_CONTEXT
+
+
+def test_where_the_weights_do_not_fit_the_cache_is_small() -> None:
+    plans = [
+        plan_memory(
+            EngineConfig(model_id="x", model_path="x", spares_memory=spares),
+            context_trained=8192,
+            kv_bytes_per_token=1000,
+            available=100_000_000,
+        )
+        for spares in (False, True)
+    ]
+    assert plans[0].kv_bytes > 30_000_000
+    assert plans[1].kv_bytes <= 10_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from engine.backend import Tokens
@@ -15,7 +16,7 @@ def _tokens(*parts: range) -> Tokens:
 
 
 def _place(cache: PrefixCache, prompt: Tokens) -> Placement:
-    return cache.place(prompt, len(prompt) + 10)
+    return cache.place(prompt, "", len(prompt) + 10)
 
 
 def _cache(*held: Tokens, slots: int = 4) -> PrefixCache:
@@ -40,7 +41,7 @@ def test_the_longest_match_is_found(held: list[list[int]], prompt: list[int]) ->
         cache.record(slot, np.array((prompt * 64)[:64], dtype=np.int32), 0)
         cache.forget(slot)
         cache.record(slot, np.array(tokens, dtype=np.int32), 0)
-    slot, shared = cache.match(np.array(prompt, dtype=np.int32))
+    slot, shared = cache.match(np.array(prompt, dtype=np.int32), "")
 
     def common(tokens: list[int]) -> int:
         return next(
@@ -68,7 +69,7 @@ def test_a_branch_is_copied_and_leaves_the_other_its_cache() -> None:
     assert placement.shared == 30
     assert placement.source is not None
     assert placement.slot != placement.source
-    assert cache.match(_tokens(range(30), range(100, 150)))[1] == 80
+    assert cache.match(_tokens(range(30), range(100, 150)), "")[1] == 80
 
 
 def test_a_branch_takes_the_place_of_the_other_when_it_is_the_only_one_free() -> None:
@@ -108,8 +109,8 @@ def test_a_short_prefix_is_not_worth_a_copy() -> None:
 
 def test_what_is_forgotten_is_shared_with_nobody() -> None:
     cache = _cache(_tokens(range(100)))
-    cache.forget(cache.match(_tokens(range(100)))[0])
-    assert cache.match(_tokens(range(100)))[1] == 0
+    cache.forget(cache.match(_tokens(range(100)), "")[0])
+    assert cache.match(_tokens(range(100)), "")[1] == 0
     assert cache.held_tokens == 0
 
 
@@ -119,16 +120,16 @@ def test_a_pool_forgets_idle_slots_from_the_longest_unused_on_and_no_more_than_i
         placement = _place(cache, _tokens(range(first, first + 80)))
         cache.record(placement.slot, _tokens(range(first, first + 80)), 0)
         cache.release(placement.slot)
-    placement = cache.place(_tokens(range(50)), 100)
+    placement = cache.place(_tokens(range(50)), "", 100)
     assert len(placement.cleared) == 1
-    assert cache.match(_tokens(range(1000, 1080)))[1] == 0
-    assert cache.match(_tokens(range(2000, 2080)))[1] == 80
+    assert cache.match(_tokens(range(1000, 1080)), "")[1] == 0
+    assert cache.match(_tokens(range(2000, 2080)), "")[1] == 80
     assert cache.taken_tokens == 260
 
 
 def test_a_pool_promises_no_more_than_it_has() -> None:
     cache = PrefixCache(4, 256, pool_tokens=300)
-    first = cache.place(_tokens(range(50)), 200)
+    first = cache.place(_tokens(range(50)), "", 200)
     assert cache.has_room(100)
     assert not cache.has_room(101)
     cache.release(first.slot)
@@ -137,10 +138,10 @@ def test_a_pool_promises_no_more_than_it_has() -> None:
 
 def test_a_copy_that_the_pool_has_no_room_for_becomes_a_cut_in_place() -> None:
     cache = PrefixCache(4, 256, pool_tokens=256)
-    source = cache.place(_tokens(range(100), range(500, 560)), 160)
+    source = cache.place(_tokens(range(100), range(500, 560)), "", 160)
     cache.record(source.slot, _tokens(range(100), range(500, 560)), 0)
     cache.release(source.slot)
-    placement = cache.place(_tokens(range(120)), 200)
+    placement = cache.place(_tokens(range(120)), "", 200)
     assert (placement.slot, placement.shared, placement.source) == (source.slot, 100, None)
     assert cache.taken_tokens == 200
 
@@ -160,7 +161,7 @@ def test_promises_and_what_idle_slots_hold_never_exceed_the_pool(
     for number, (tokens, more) in enumerate(prompts):
         prompt = np.array(tokens, dtype=np.int32)
         if cache.has_room(len(prompt) + more):
-            placement = cache.place(prompt, len(prompt) + more)
+            placement = cache.place(prompt, "", len(prompt) + more)
             cache.record(placement.slot, prompt[placement.shared :], placement.shared)
             running[number] = placement.slot
         assert cache.taken_tokens <= 90
@@ -168,3 +169,50 @@ def test_promises_and_what_idle_slots_hold_never_exceed_the_pool(
             if done in running:
                 cache.release(running.pop(done))
     assert cache.free == 4 - len(running)
+
+
+def test_what_another_scope_holds_is_neither_found_nor_followed_and_is_overwritten_all_the_same() -> None:
+    cache = PrefixCache(2, 256, is_saving=True)
+    theirs = cache.place(_tokens(range(100)), "theirs", 120)
+    cache.record(theirs.slot, _tokens(range(100)), 0)
+    assert cache.match(_tokens(range(100)), "ours")[1] == 0
+    ours = cache.place(_tokens(range(100)), "ours", 120)
+    assert (ours.shared, ours.source) == (0, None)
+    cache.record(ours.slot, _tokens(range(100)), 0)
+    for slot in (theirs.slot, ours.slot):
+        cache.release(slot)
+    assert cache.match(_tokens(range(100)), "theirs") == (theirs.slot, 100)
+    assert cache.match(_tokens(range(100)), "ours") == (ours.slot, 100)
+    assert sorted(save.scope for save in cache.worth_keeping()) == ["ours", "theirs"], "each is worth keeping"
+    third = cache.place(_tokens(range(500, 600)), "third", 120)
+    assert third.slot == theirs.slot
+    assert [save.scope for save in third.saved] == ["theirs"], "what ours holds is no substitute for it"
+    assert cache.match(_tokens(range(100)), "theirs")[1] == 0
+
+
+@settings(deadline=None)
+@given(
+    held=st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=40), st.sampled_from("ab")), max_size=4),
+    prompt=st.lists(st.integers(0, 2), min_size=1, max_size=60),
+)
+def test_other_scopes_change_nothing_of_what_is_found(
+    held: list[tuple[list[int], str]], prompt: list[int]
+) -> None:
+    """With the slots of the other scope empty, as much is shared."""
+    found = []
+    for scopes in ("ab", "a"):
+        cache = PrefixCache(4, 64)
+        for tokens, scope in held:
+            placement = cache.place(np.array(tokens or [0], dtype=np.int32), scope, 64)
+            if scope in scopes:
+                cache.record(placement.slot, np.array(tokens, dtype=np.int32), 0)
+        found.append(cache.match(np.array(prompt, dtype=np.int32), "a")[1])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("other", ["", "a\0", "ab", "A", "|a"])
+def test_scopes_that_are_alike_are_others(other: str) -> None:
+    cache = PrefixCache(2, 256)
+    cache.record(cache.place(_tokens(range(100)), "a", 120).slot, _tokens(range(100)), 0)
+    assert cache.match(_tokens(range(100)), other)[1] == 0
+    assert cache.match(_tokens(range(100)), "a")[1] == 100

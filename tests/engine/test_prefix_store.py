@@ -8,7 +8,8 @@ from hypothesis import given, settings
 
 from engine.backend import SlotState, Tokens
 from engine.prefix_store import PrefixStore
-from tests.engine.bench import Ask, Bench
+from tests.engine.answer_alone import Ask
+from tests.engine.bench import Bench
 
 _STRANGERS = [(seed, *range(100, 199)) for seed in range(8)]
 
@@ -25,34 +26,51 @@ def test_the_longest_is_found() -> None:
     store = PrefixStore(10_000)
     for end in (300, 400):
         tokens = _tokens(range(end // 10), range(end, end + 50))
-        store.put(tokens, _state(tokens))
-    found = store.match(_tokens(range(60)))
+        store.put(tokens, "", _state(tokens))
+    found = store.match(_tokens(range(60)), "")
     assert found is not None
     assert found.shared(_tokens(range(60))) == 40
-    assert store.match(_tokens(range(500, 600))) is None
+    assert store.match(_tokens(range(500, 600)), "") is None
 
 
 def test_what_goes_on_takes_the_place_of_its_beginning_and_a_beginning_is_not_saved_again() -> None:
     store = PrefixStore(10_000)
     for end in (100, 200):
-        store.put(_tokens(range(end)), _state(_tokens(range(end))))
+        store.put(_tokens(range(end)), "", _state(_tokens(range(end))))
     assert len(store) == 1
-    assert not store.prepare(_tokens(range(150)))
-    assert store.prepare(_tokens(range(201)))
+    assert not store.prepare(_tokens(range(150)), "")
+    assert store.prepare(_tokens(range(201)), "")
 
 
 def test_the_longest_unused_is_dropped_and_what_never_fits_is_not_saved() -> None:
     store = PrefixStore(1000)
     one, two, three = (_tokens(range(first, first + 100)) for first in (1000, 2000, 3000))
-    store.put(one, _state(one))
-    store.put(two, _state(two))
-    found = store.match(one)
+    store.put(one, "", _state(one))
+    store.put(two, "", _state(two))
+    found = store.match(one, "")
     assert found is not None
     store.take(found)
-    store.put(three, _state(three))
-    assert store.match(two) is None
-    assert store.match(one) is found
-    assert not store.prepare(_tokens(range(5000, 5300)))
+    store.put(three, "", _state(three))
+    assert store.match(two, "") is None
+    assert store.match(one, "") is found
+    assert not store.prepare(_tokens(range(5000, 5300)), "")
+
+
+def test_each_scope_has_its_own_copy_of_the_same_tokens() -> None:
+    store = PrefixStore(10_000)
+    tokens = _tokens(range(100))
+    store.put(tokens, "one", _state(tokens))
+    assert store.match(tokens, "two") is None
+    assert store.prepare(tokens, "two")
+    store.put(tokens, "two", _state(tokens))
+    assert len(store) == 2
+    for scope in ("one", "two"):
+        found = store.match(tokens, scope)
+        assert found is not None
+        assert found.scope == scope
+        store.drop(found)
+        assert store.match(tokens, scope) is None
+    assert store.used_bytes == 0
 
 
 @settings(deadline=None)
@@ -61,21 +79,21 @@ def test_the_limit_holds(puts: list[tuple[int, int, int]]) -> None:
     store = PrefixStore(700)
     for first, length, token_bytes in puts:
         tokens = _tokens(range(first, first + length))
-        if store.prepare(tokens):
-            store.put(tokens, _state(tokens, token_bytes))
+        if store.prepare(tokens, ""):
+            store.put(tokens, "", _state(tokens, token_bytes))
         assert 0 <= store.used_bytes <= 700
         assert (store.used_bytes == 0) == (len(store) == 0)
 
 
-def _restored(bench: Bench) -> int:
-    """Cached tokens of a prompt that others have driven out of its slot."""
+def _restored(bench: Bench, tenant: str = "") -> int:
+    """Cached tokens of a prompt that others have driven out of its slot, asked again by ``tenant``."""
     chat = tuple(range(90))
     bench.submit(Ask(prompt=chat, max_tokens=4))
     bench.run()
     for stranger in _STRANGERS:
         bench.submit(Ask(prompt=stranger, max_tokens=4))
     bench.run()
-    again = bench.submit(Ask(prompt=(*chat, 7, 8), max_tokens=4))
+    again = bench.submit(Ask(prompt=(*chat, 7, 8), max_tokens=4, tenant=tenant))
     bench.run()
     bench.check_answers()
     return bench.sequences[again][0].cached
@@ -85,6 +103,12 @@ def test_an_evicted_prefix_is_restored_and_counts_as_cached() -> None:
     bench = Bench(slots=2, prefix_memory_bytes=100_000)
     assert _restored(bench) == 90
     assert bench.backend.loads == 1
+
+
+def test_what_one_tenant_had_saved_is_not_restored_for_another() -> None:
+    bench = Bench(slots=2, prefix_memory_bytes=100_000)
+    assert _restored(bench, tenant="another") == 0
+    assert bench.backend.loads == 0
 
 
 def test_without_memory_nothing_is_saved() -> None:

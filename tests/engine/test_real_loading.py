@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,12 @@ from tests.fixtures.tiny_gguf import Tiny, write_tiny
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
 
-def _config(path: Path, context: int | None = None, kv_budget_bytes: int | None = None) -> EngineConfig:
+def _config(
+    path: Path,
+    context: int | None = None,
+    kv_budget_bytes: int | None = None,
+    chat_template: str | None = None,
+) -> EngineConfig:
     return EngineConfig(
         model_id="tiny",
         model_path=str(path),
@@ -29,12 +34,13 @@ def _config(path: Path, context: int | None = None, kv_budget_bytes: int | None 
         threads=1,
         context=context,
         kv_budget_bytes=kv_budget_bytes,
+        chat_template=chat_template,
     )
 
 
 @asynccontextmanager
-async def _running(path: Path) -> AsyncIterator[Engine]:
-    engine = await Engine.start(_config(path))
+async def _running(path: Path, chat_template: str | None = None) -> AsyncIterator[Engine]:
+    engine = await Engine.start(_config(path, chat_template=chat_template))
     try:
         yield engine
     finally:
@@ -77,9 +83,22 @@ def _too_many_layers(path: Path) -> None:
     path.write_bytes(raw[:at] + (9999).to_bytes(4, "little") + raw[at + 4 :])
 
 
+def _no_layers(path: Path) -> None:
+    raw = path.read_bytes()
+    at = raw.index(b"llama.block_count") + len(b"llama.block_count") + 4
+    path.write_bytes(raw[:at] + bytes(4) + raw[at + 4 :])
+
+
+def _a_token_twice(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"<0x41>", b"<0x42>", 1))
+
+
 @pytest.mark.parametrize(
     "damage",
-    [_missing, _a_directory, _empty, _no_gguf, _truncated, _truncated_header, _garbage, _too_many_layers],
+    [
+        *(_missing, _a_directory, _empty, _no_gguf, _truncated, _truncated_header, _garbage),
+        *(_too_many_layers, _no_layers, _a_token_twice),
+    ],
     ids=lambda damage: damage.__name__.strip("_"),
 )
 async def test_a_file_that_cannot_be_served_is_a_typed_failure_and_leaves_no_process(
@@ -96,10 +115,51 @@ async def test_a_file_that_cannot_be_served_is_a_typed_failure_and_leaves_no_pro
     await until(lambda: workers_of_this_process() <= before)
 
 
-async def test_a_broken_template_is_a_load_failure_that_says_so(tmp_path: Path) -> None:
-    path = write_tiny(tmp_path / "broken.gguf", Tiny(template="{% for m in messages %}"))
-    with pytest.raises(ModelLoadFailed, match="chat template in the file does not compile"):
-        await Engine.start(_config(path))
+_ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"), [("{% for m in messages %}", "does not compile"), (_ENDLESS, "more than 0.7 s")]
+)
+async def test_a_template_that_cannot_be_used_leaves_completions(
+    tmp_path: Path, template: str, fault: str
+) -> None:
+    async with _running(write_tiny(tmp_path / "broken.gguf", Tiny(template=template))) as engine:
+        assert not engine.facts.has_chat_template
+        assert fault in engine.facts.chat_template_fault
+        told = await answer(engine, asking(TokenPrompt((1, 5, 6)), max_tokens=3, ignore_eos=True))
+        assert told.end.completion_tokens == 3
+        with pytest.raises(InvalidRequest, match=f"{fault}.*the setting chat_template names one"):
+            await answer(engine, asking(chat("hi"), max_tokens=2))
+
+
+async def test_a_template_may_be_named_instead_of_the_files_own(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", Tiny(template=_ENDLESS, context=1024))
+    async with _running(path, chat_template="vicuna") as engine:
+        assert "USER: " in engine.facts.chat_template
+        assert (await answer(engine, asking(chat("hi"), max_tokens=2))).end.completion_tokens
+    with pytest.raises(ModelLoadFailed, match="setting chat_template"):
+        await Engine.start(_config(path, chat_template=str(tmp_path / "gone.jinja")))
+
+
+async def test_what_runs_away_for_one_chat_holds_up_no_stream(tmp_path: Path) -> None:
+    bomb = "{{ messages[0].content }}{% if messages[0].content == 'bomb' %}" + _ENDLESS + "{% endif %}"
+    path = write_tiny(tmp_path / "bomb.gguf", Tiny(template=bomb, context=4096))
+    async with _running(path) as engine:
+        stream = engine.generate(asking(chat("hi"), max_tokens=4000, ignore_eos=True))
+        async with aclosing(stream):
+            await anext(stream)
+            await anext(stream)
+            refused = asyncio.create_task(answer(engine, asking(chat("bomb"), max_tokens=2)))
+            steps = 0
+            while not refused.done():
+                assert await anext(stream)
+                steps += 1
+            with pytest.raises(InvalidRequest, match="takes more than"):
+                refused.result()
+            # 0.7 s are hundreds of steps of a tiny model.
+            assert steps > 20
+            assert (await answer(engine, asking(chat("hi"), max_tokens=2))).end.completion_tokens
 
 
 async def test_a_context_that_cannot_fit_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from engine.sequence import Phase
 from engine.step_budget import StepBudget
-from tests.engine.bench import Ask, Bench
+from tests.engine.answer_alone import Ask
+from tests.engine.bench import Bench
 
 HEAD = tuple(1 + i % 190 for i in range(512))
 _TAILS = itertools.count()
@@ -47,6 +48,38 @@ def test_a_head_that_24_requests_share_is_computed_once(head: int, max_tokens: i
     bench.run()
     bench.check_answers()
     assert _prefilled(bench) == head + 24 * 12
+
+
+def test_a_prompt_beside_a_stream_is_read_in_equal_chunks_and_one_at_a_time() -> None:
+    """Each other length would be a pass of its own over all weights, and an odd rest one step more."""
+    bench = Bench(
+        slots=4,
+        slot_tokens=1024,
+        batch_tokens=512,
+        budget=StepBudget(target_s=0.25, minimum=16, steady=70, maximum=512),
+    )
+    bench.submit(Ask(prompt=_own(), max_tokens=40, ignores_end=True))
+    bench.step()
+    for _ in range(2):
+        bench.submit(Ask(prompt=_own(96), max_tokens=1))
+    before = len(bench.backend.steps)
+    bench.run()
+    bench.check_answers()
+    read = [[count for _, count in step if count > 1] for step in bench.backend.steps[before:]]
+    assert [chunks for chunks in read if chunks] == [[48], [48], [48], [48]]
+
+
+def test_what_comes_to_its_end_is_read_beside_another_prompt() -> None:
+    bench = _bench()
+    bench.submit(Ask(prompt=_own(), max_tokens=40, ignores_end=True))
+    bench.step()
+    for length in (40, 30, 50):
+        bench.submit(Ask(prompt=_own(length), max_tokens=1))
+    before = len(bench.backend.steps)
+    bench.run()
+    bench.check_answers()
+    read = [[count for _, count in step if count > 1] for step in bench.backend.steps[before:]]
+    assert [chunks for chunks in read if chunks] == [[40, 30], [50]]
 
 
 def test_two_heads_in_turn_are_each_computed_once() -> None:
@@ -97,6 +130,19 @@ def test_a_head_is_shared_with_a_stream_that_runs() -> None:
     bench.run()
     bench.check_answers()
     assert _prefilled(bench) == 300 + 2 * 12
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "running"])
+def test_tenants_share_no_head_and_lead_nobody_but_their_own(finished: bool) -> None:
+    bench = _bench()
+    for tenant in ("one", "two", "one", "two"):
+        bench.submit(Ask(prompt=HEAD[:300] + _own(), max_tokens=4, tenant=tenant))
+        if finished:
+            bench.run()
+    bench.run()
+    bench.check_answers()
+    bench.check_sharing()
+    assert _prefilled(bench) == 2 * 300 + 4 * 12
 
 
 def _leader_and_followers(bench: Bench, followers: int) -> tuple[int, list[int]]:
@@ -266,3 +312,15 @@ def test_cancelling_frees_the_place_for_the_next_step(when: str) -> None:
     bench.run()
     bench.check_answers()
     bench.check_nothing_leaked()
+
+
+def test_what_is_urgent_gets_the_next_slot_and_takes_none_away() -> None:
+    bench = _bench(slots=1)
+    running = bench.submit(Ask(prompt=_own(), max_tokens=6, priority=50))
+    bench.step()
+    idle = [bench.submit(Ask(prompt=_own(), max_tokens=2, priority=50)) for _ in range(3)]
+    urgent = bench.submit(Ask(prompt=_own(), max_tokens=2, priority=-50))
+    bench.run()
+    bench.check_answers()
+    began = {number: sequences[0].prefill_started_s for number, sequences in bench.sequences.items()}
+    assert sorted(began, key=began.__getitem__) == [running, urgent, *idle]

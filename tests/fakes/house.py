@@ -9,9 +9,11 @@ import httpx
 from fastapi import FastAPI
 
 from routes.openai.errors import install
-from routes.router import build_router
+from routes.router import build_routes
 from routes.services import RequestPolicy, Services
+from tests.fakes.callers import FakeCallers, FakeUsage
 from tests.fakes.engine import FakeEngine
+from tests.fakes.jobs import FakeJobs
 from tests.fakes.registry import MODEL, FakeRegistry
 from tests.fakes.telemetry import FakeTelemetry
 
@@ -23,6 +25,26 @@ CHAT_BODY: dict[str, object] = {"model": MODEL, "messages": [{"role": "user", "c
 COMPLETION_BODY: dict[str, object] = {"model": MODEL, "prompt": "Once"}
 BODIES = {CHAT_PATH: CHAT_BODY, COMPLETIONS_PATH: COMPLETION_BODY}
 
+EMBEDDINGS_PATH = "/v1/embeddings"
+RERANK_PATH = "/v1/rerank"
+PLAIN_BODIES: dict[str, dict[str, object]] = {
+    EMBEDDINGS_PATH: {"model": MODEL, "input": "Once"},
+    RERANK_PATH: {"model": MODEL, "query": "abc", "documents": ["xyz", "abx"]},
+    "/tokenize": {"content": "Once"},
+    "/detokenize": {"tokens": [79, 110]},
+    "/apply-template": {"messages": [{"role": "user", "content": "Hi"}]},
+}
+"""Of the operations that are never streamed."""
+ADMIN_BODIES: dict[str, dict[str, object]] = {
+    "/admin/v1/models/load": {"model": MODEL},
+    "/admin/v1/models/unload": {"model": MODEL},
+    "/admin/v1/models/verify": {"model": MODEL},
+    "/admin/v1/models/quantize": {"model": MODEL, "to": "Q4_0"},
+    "/admin/v1/models/pull": {"source": "hf:owner/repository"},
+    "/admin/v1/models/import": {"path": "/models/tiny.gguf"},
+}
+"""Of what an admin asks for."""
+
 
 @dataclass
 class House:
@@ -33,15 +55,21 @@ class House:
 
     def __post_init__(self) -> None:
         self.registry = FakeRegistry(self.engine)
+        self.jobs = FakeJobs()
         self.telemetry = FakeTelemetry()
+        self.callers = FakeCallers()
+        self.usage = FakeUsage()
         self.services = Services(
             registry=self.registry,
+            jobs=self.jobs,
+            callers=self.callers,
             telemetry=self.telemetry,
+            usage=self.usage,
             policy=self.policy,
             render_metrics=lambda: (b"nibble_up 1\n", "text/plain; version=1.0.0"),
         )
-        self.app = FastAPI()
-        self.app.include_router(build_router(self.services))
+        self.app = FastAPI(openapi_url=None)
+        self.app.router.routes.extend(build_routes(self.services))
         install(self.app)
 
     def transport(self) -> httpx.ASGITransport:

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from engine.config import ModelFacts
+import msgspec
+
 from engine.errors import ModelNotFound, NibbleError
+from model_registry.amendment import Amendment
 from model_registry.card import ModelCard
+from model_registry.model_detail import ModelDetail, ModelMemory, ModelUse
+from model_registry.model_settings import ModelSettings
+from model_registry.state import ModelState
 from tests.fakes.engine import FakeEngine, Gate
+from tests.fakes.facts import facts
 
 MODEL = "smollm2-135m-instruct"
 FINGERPRINT = "fp_0123456789ab"
-CONTEXT = 8192
-
-
-def facts(context: int = CONTEXT) -> ModelFacts:
-    return ModelFacts(
-        description="llama 135M Q4_1",
-        architecture="llama",
-        parameters=135_000_000,
-        file_bytes=98_362_432,
-        context=context,
-        context_trained=context,
-        parallel=8,
-        kv_layout="partitioned",
-        kv_bytes=1 << 28,
-        threads=2,
-        threads_reason="the quota of the cgroup",
-        backend="CPU",
-        vocabulary=49152,
-        has_chat_template=True,
-        build="0.3.36",
-        load_s=0.5,
-    )
 
 
 def card(model_id: str = MODEL, *, is_loaded: bool = True) -> ModelCard:
@@ -47,6 +31,50 @@ def card(model_id: str = MODEL, *, is_loaded: bool = True) -> ModelCard:
         state="ready" if is_loaded else "registered",
         facts=facts() if is_loaded else None,
         fingerprint=FINGERPRINT,
+    )
+
+
+def detail(of: ModelCard, amendment: Amendment) -> ModelDetail:
+    is_loaded = of.state == "ready"
+    use = ModelUse(
+        leases=0,
+        waiting=0,
+        running=0,
+        queued=0,
+        idle_s=3.5,
+        keep_alive_left_s=None,
+        kv_tokens=0,
+        kv_capacity_tokens=8192,
+        prompt_tokens_total=10,
+        generation_tokens_total=20,
+        tokens_per_s=100.0,
+        restarts=0,
+    )
+    return ModelDetail(
+        id=of.id,
+        state=of.state,
+        failure=of.failure,
+        warning=None,
+        aliases=amendment.aliases or (),
+        adapters=(),
+        tags=amendment.tags or (),
+        notes=amendment.notes or "",
+        created=of.created,
+        owned_by=of.owned_by,
+        path=of.path,
+        files=(of.path,),
+        digests=(None,),
+        file_bytes=of.file_bytes,
+        fingerprint=of.fingerprint,
+        file=None,
+        settings=amendment.settings or ModelSettings(),
+        configured=ModelSettings(),
+        is_pinned=False,
+        is_outdated=False,
+        facts=of.facts,
+        load_s=0.5 if is_loaded else None,
+        memory=ModelMemory(estimated_bytes=of.file_bytes, resident_bytes=1 << 28 if is_loaded else None),
+        use=use if is_loaded else None,
     )
 
 
@@ -65,7 +93,11 @@ class FakeRegistry:
         self.is_ready = True
         self.loading: Gate | None = None
         self.load_error: NibbleError | None = None
+        self.amendments: dict[str, Amendment] = {}
+        self.unloads: list[tuple[str, float, bool]] = []
         self.leased = 0
+        self.adapters: tuple[str, ...] = ()
+        """Of the last lease."""
         self.released = 0
 
     def cards(self) -> list[ModelCard]:
@@ -79,9 +111,38 @@ class FakeRegistry:
                 f"There is no model '{model_id}'. Nearest: {', '.join(self.known)}.", param="model"
             ) from None
 
+    def details(self) -> list[ModelDetail]:
+        return [self.detail(model_id) for model_id in self.known]
+
+    def detail(self, model_id: str, *, serving: bool = False) -> ModelDetail:
+        return detail(self.card(model_id), self.amendments.get(model_id, Amendment()))
+
+    async def load(self, model_id: str) -> None:
+        async with self.lease(model_id):
+            self._become(model_id, "ready")
+
+    async def unload(self, model_id: str, *, wait_s: float = 0.0, force: bool = False) -> None:
+        self.card(model_id)
+        self.unloads.append((model_id, wait_s, force))
+        if self.load_error:
+            raise self.load_error
+        self._become(model_id, "unloaded")
+
+    async def amend(self, model_id: str, amendment: Amendment) -> None:
+        self.card(model_id)
+        self.amendments[model_id] = amendment
+
+    def _become(self, model_id: str, state: ModelState) -> None:
+        self.known[model_id] = msgspec.structs.replace(self.known[model_id], state=state)
+
+    async def remove(self, model_id: str) -> None:
+        self.card(model_id)
+        del self.known[model_id]
+
     @asynccontextmanager
-    async def lease(self, model_id: str) -> AsyncIterator[FakeLease]:
+    async def lease(self, model_id: str, *, adapters: Sequence[str] = ()) -> AsyncIterator[FakeLease]:
         found = self.card(model_id)
+        self.adapters = tuple(adapters)
         self.leased += 1
         try:
             if self.loading:

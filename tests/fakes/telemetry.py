@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.errors import NibbleError
-from generation.events import Finished
+from generation.events import Event, Finished
 
 
 @dataclass
@@ -16,6 +16,15 @@ class FakeObservation:
     texts: int = 0
     ends: list[str] = field(default_factory=list)
     choices: tuple[Finished, ...] = ()
+    request: object = None
+    wants_content: bool = False
+    events: list[Event] = field(default_factory=list)
+
+    def asked(self, request: object) -> None:
+        self.request = request
+
+    def told(self, events: Sequence[Event]) -> None:
+        self.events += events
 
     def first_text(self) -> None:
         assert not self.ends

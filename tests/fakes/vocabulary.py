@@ -7,17 +7,23 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from engine.infill import InfillTokens
+
 BEGINNING, END, START_OF_TURN, END_OF_TURN = 256, 257, 258, 259
 CONTROLS = {"<s>": BEGINNING, "</s>": END, "<|im_start|>": START_OF_TURN, "<|im_end|>": END_OF_TURN}
 _CONTROL_TEXT = re.compile("|".join(map(re.escape, CONTROLS)))
 
 
 class ByteVocabulary:
-    """Implements ``engine.prompt_reader.Vocabulary``. ``begins`` False is a model without a beginning token."""
+    """Implements ``engine.prompt_reader.Vocabulary``. ``begins`` False is a model without a beginning token.
+
+    ``infills`` True is a model with markers for filling in the middle, which are bytes 1, 2 and 3.
+    """
 
     size = 256 + len(CONTROLS)
 
-    def __init__(self, *, begins: bool = True, ends: bool = True) -> None:
+    def __init__(self, *, begins: bool = True, ends: bool = True, infills: bool = False) -> None:
+        self.infill_tokens = InfillTokens(1, 2, 3) if infills else None
         self.beginning: int | None = BEGINNING if begins else None
         self.end: int | None = END if ends else None
         self.end_tokens: npt.NDArray[np.int32] = np.array([END, END_OF_TURN], dtype=np.int32)
@@ -42,6 +48,9 @@ class ByteVocabulary:
         if token < 256:
             return bytes([token]).decode("utf-8", "replace")
         return next(text for text, control in CONTROLS.items() if control == token)
+
+    def spelled(self, token: int) -> bytes:
+        return self.piece(token) or self.special_text(token).encode()
 
     def piece(self, token: int) -> bytes:
         if not 0 <= token < self.size:

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from engine import frames
 from engine.config import EngineConfig, ModelFacts
 from engine.errors import NibbleError
-from tests.fakes.registry import facts
-
-Heard = frames.StepReport | frames.Admitted | frames.Refused
+from tests.fakes.facts import facts
 
 
 class FakeWorkerProcess:
@@ -20,7 +18,7 @@ class FakeWorkerProcess:
     start_failures: list[NibbleError]
     """What the next starts fail with."""
 
-    def __init__(self, on_frame: Callable[[Heard], None]) -> None:
+    def __init__(self, on_frame: Callable[[frames.Reply], None]) -> None:
         self.say = on_frame
         self.sent: list[frames.ToWorker] = []
         self.pid = 4242 + len(self.made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hypothesis import strategies as st
@@ -126,3 +127,11 @@ def _recursive(draw: st.DrawFn) -> Schema:
 
 
 schemas: st.SearchStrategy[Schema] = st.one_of(_objects(_trees), _trees, _recursive())
+
+
+def around(schema: Schema) -> str:
+    """Parameters with one argument, ``x``; references lead from the root."""
+    parameters: Schema = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+    if definitions := schema.pop("$defs", None):
+        parameters["$defs"] = definitions
+    return json.dumps(parameters)

@@ -180,7 +180,7 @@ def test_a_canary_that_died_is_replaced() -> None:
     try:
         compiler.compile(Regex("a"))
         assert compiler._tools is not None
-        process = compiler._tools.canary._process
+        process = compiler._tools.canary._process._process
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

@@ -66,7 +66,7 @@ def test_what_cannot_be_enforced_is_refused_by_name_wherever_it_stands(
 @pytest.mark.parametrize(
     "schema",
     [
-        {"title": "T", "description": "D", "default": {"not": 1}, "examples": [{"if": 2}], "x-order": 3},
+        {"properties": {"title": {"x-order": 3}}},
         {"properties": {"not": {"type": "string"}, "uniqueItems": {}}},
         {"const": {"not": 1, "nullable": "\n"}},
         {"minProperties": 1},
@@ -83,12 +83,30 @@ def test_the_rest_passes(schema: object) -> None:
     assert json.loads(check_schema(json.dumps(schema))) == schema
 
 
+def test_prose_is_left_out() -> None:
+    schema = {"title": "T", "description": "D", "default": {"not": 1}, "examples": [{"if": 2}], "x-order": 3}
+    whole = {**schema, "properties": {"description": {**schema, "type": "string"}}}
+    kept = {"x-order": 3, "properties": {"description": {"x-order": 3, "type": "string"}}}
+    assert json.loads(check_schema(json.dumps(whole))) == kept
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "5", '"a"', '{"minimum": NaN}', "[" * 50_000, '{"items":' * 10_000]
 )
 def test_what_is_no_schema_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         check_schema(text)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"properties": {"\\ud800": {"not": 1}}}', '{"\\uDFFFx": 1}', '{"const": "\\ud83d"}']
+)
+def test_half_a_surrogate_pair_is_refused_in_words_that_can_be_sent(text: str) -> None:
+    """Found by the fuzzer: an escape in the schema's text is a surrogate only once that is parsed."""
+    with pytest.raises(InvalidRequest, match="surrogate") as refusal:
+        check_schema(text)
+    assert refusal.value.message.encode()
+    check_schema('{"properties": {"\\ud83d\\ude42": {}}, "const": "\\\\ud800"}')
 
 
 def test_brackets_in_strings_are_no_depth() -> None:

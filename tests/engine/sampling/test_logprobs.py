@@ -27,6 +27,8 @@ def test_they_are_the_log_softmax_of_the_logits(seed: int, size: int, count: int
     assert ids.tolist() == np.argsort(-logits, kind="stable")[:count].tolist()
     assert logprobs.tolist() == pytest.approx(exact[ids].tolist(), abs=1e-4)
     assert (logits == before).all()
+    if token in ids:
+        assert logprobs[ids.tolist().index(token)] == logprob, "exactly: harnesses compare the two"
 
 
 def test_a_banned_token_has_no_probability() -> None:

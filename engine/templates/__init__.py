@@ -1,0 +1,1 @@
+"""Chat templates of families whose files often bring none, one file each (see ``engine.template_choice``)."""
