@@ -6,15 +6,34 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from engine import events
+from engine.config import ModelFacts
+from engine.embedding import EmbeddingRequest, Embeddings
+from engine.question import Answer, Question
 from engine.request import EngineRequest
 
 
 class EnginePort(Protocol):
     """An engine as the generation room sees it. The real one is ``engine.engine.Engine``."""
 
+    @property
+    def facts(self) -> ModelFacts:
+        """What the engine found out about its model."""
+        ...
+
     def generate(self, request: EngineRequest) -> AsyncGenerator[list[events.Event], None]:
         """Run ``request``; each item is what one engine step brought. Closing the iterator cancels it.
 
         Raises an error of ``engine.errors``; before ``Accepted`` when the request cannot be served.
         """
+        ...
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Vectors of the request's inputs, or scores of its pairs. Cancelling the caller cancels the request.
+
+        Raises an error of ``engine.errors``.
+        """
+        ...
+
+    async def ask(self, question: Question) -> Answer:
+        """What is known without computing. Raises an error of ``engine.errors``."""
         ...

@@ -10,7 +10,9 @@ from typing import Literal
 
 import msgspec
 
-FinishReason = Literal["stop", "length"]
+from engine.token_logprob import TokenLogprob
+
+FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -22,6 +24,8 @@ class Usage(msgspec.Struct, frozen=True):
     accepted_prediction_tokens: int = 0
     """Tokens of the client's prediction that came true, and so were computed several at a time."""
     rejected_prediction_tokens: int = 0
+    reasoning_tokens: int = 0
+    """How many of ``completion_tokens`` were spent on reasoning."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
@@ -49,6 +53,35 @@ class TextDelta(msgspec.Struct, frozen=True, tag="text"):
     text: str
     tokens: int = 1
     """How many generated tokens the text stands for."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """Those tokens, where the request asked for log-probabilities. They may come with an empty text."""
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True, tag="reasoning"):
+    """What the model thinks before it answers: never a part of the answer's text."""
+
+    choice: int
+    text: str
+    tokens: int = 1
+
+
+class ToolCallStarted(msgspec.Struct, frozen=True, tag="call"):
+    """The model began to call a tool."""
+
+    choice: int
+    index: int
+    """Of the call in its choice, from 0."""
+    id: str | None
+    """None where the request used the older ``functions``, whose calls have none."""
+    name: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, tag="arguments"):
+    """The next part of the JSON text of a call's arguments."""
+
+    choice: int
+    index: int
+    text: str
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -56,6 +89,12 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     reason: FinishReason
     usage: Usage
     timings: Timings = Timings()
+    has_logprobs: bool = False
+    """Whether the request asked for log-probabilities: also an answer without a token then has a list of them."""
+    mean_logprob: float | None = None
+    """Mean log-probability of the generated tokens, where answers are ranked by it."""
 
 
-Event = Started | TextDelta | Finished
+TextualDelta = TextDelta | ReasoningDelta
+Delta = TextualDelta | ToolCallStarted | ToolCallDelta
+Event = Started | Delta | Finished

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from engine.errors import InternalError
-from generation.events import Event, Finished, Started, TextDelta, Timings, Usage
+from generation.events import Event, Finished, ReasoningDelta, Started, TextDelta, Timings, Usage
 from generation.fold import Choice, Fold, collect
 
 
@@ -50,3 +50,11 @@ async def test_collect_runs_a_stream_to_its_end() -> None:
         yield [TextDelta(0, "a"), Finished(0, "stop", Usage(1, 0, 1))]
 
     assert (await collect(steps())).choices[0].text == "a"
+
+
+def test_reasoning_is_gathered_apart() -> None:
+    fold = Fold()
+    fold.add(
+        [ReasoningDelta(0, "h"), ReasoningDelta(0, "m"), TextDelta(0, "a"), Finished(0, "stop", Usage())]
+    )
+    assert fold.result().choices == (Choice(0, "a", "stop", Timings(), reasoning="hm"),)
