@@ -24,3 +24,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Known once the model has been loaded."""
     fingerprint: str
     """``fp_`` and 12 hex digits; the same for one file and one build of the engine."""
+    parent: str | None = None
+    """The id of the model by itself, where this is one with an adapter."""
+    adapter: str | None = None
+    """The name of that adapter."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Protocol
 
+from engine.adapter import Adapter
 from engine.config import EngineConfig, EngineStats, ModelFacts
+from engine.embedding import EmbeddingRequest, Embeddings
 from engine.errors import NibbleError
 from engine.events import Event
+from engine.process_memory import ProcessMemory
+from engine.question import Answer, Question
 from engine.request import EngineRequest
 
 
@@ -20,6 +24,11 @@ class EngineHandle(Protocol):
     @property
     def stats(self) -> EngineStats:
         """The newest figures; cheap to read."""
+        ...
+
+    @property
+    def memory(self) -> ProcessMemory | None:
+        """What its processes hold now; None where none runs, and where the system does not tell."""
         ...
 
     @property
@@ -38,7 +47,25 @@ class EngineHandle(Protocol):
         ...
 
     def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
-        """See ``generation.engine_port.EnginePort``."""
+        """See ``generation.engine_port.EnginePort``, as of the two that follow."""
+        ...
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings: ...
+
+    async def ask(self, question: Question) -> Answer: ...
+
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """Those that requests can name, by name."""
+        ...
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """Let requests name it, in place of one of that name. Raises ModelLoadFailed, which changes nothing,
+        ModelUnavailable and WorkerDied."""
+        ...
+
+    async def drop_adapter(self, name: str) -> None:
+        """Let no more requests name it. Those that run with it go on; harmless for one that was there at the start."""
         ...
 
     async def stop(self) -> None:
@@ -47,7 +74,8 @@ class EngineHandle(Protocol):
 
 
 StartEngine = Callable[[EngineConfig], Awaitable[EngineHandle]]
-"""Starts an engine and returns once it has decoded a token. Raises ModelLoadFailed or InsufficientMemory.
+"""Starts an engine and returns once it has decoded a token. Raises ModelLoadFailed,
+ModelLoadTimeout or InsufficientMemory.
 
 Cancelling it must end whatever it has started.
 """

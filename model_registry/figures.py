@@ -14,8 +14,10 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     state: ModelState
     stats: EngineStats | None = None
-    """None while nothing is loaded."""
+    """None until it was loaded once. Totals are those of all its engines: unloading loses none."""
+    is_loaded: bool = True
+    """Whether there is an engine; without one, only the totals of ``stats`` mean something."""
     restarts: int = 0
-    """Deaths of the present engine's worker that it came back from."""
+    """Deaths of its workers that its engines came back from."""
     load_s: float | None = None
     """How long the last load took, the check of the file included."""

@@ -26,6 +26,13 @@ def fingerprint(path: Path, file_bytes: int) -> str:
     return f"fp_{digest.hexdigest()[:12]}"
 
 
+def fingerprint_with(base: str, path: Path) -> str:
+    """The same for the model of fingerprint ``base`` with the adapter at ``path``."""
+    file_bytes = path.stat().st_size if path.is_file() else 0
+    digest = hashlib.sha256(f"{base}:{fingerprint(path, file_bytes)}".encode())
+    return f"fp_{digest.hexdigest()[:12]}"
+
+
 def _engine_version() -> str:
     try:
         return metadata.version("llama-cpp-python")

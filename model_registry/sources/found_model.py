@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from model_registry.sources.found_adapter import FoundAdapter
+
 
 class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model on disk, known by its first bytes only."""
@@ -18,15 +20,25 @@ class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
     """All parts together."""
     created: int
     """Unix seconds of the file's last change."""
+    changed_ns: int = 0
+    """The same to the nanosecond, of the part that changed last."""
     owned_by: str
+    sha256: str | None = None
+    """What its digest must be, where the source knows that; of a file that people put there nobody does."""
     failure: str | None = None
     """Why it cannot be served, as far as a glance can tell, and what mends it."""
+
+    @property
+    def version(self) -> tuple[Path, int, int]:
+        """Another one is another model, or the same one while it is still being copied."""
+        return self.path, self.file_bytes, self.changed_ns
 
 
 class Findings(msgspec.Struct, frozen=True):
     """What a source found, in a stable order, and what it had to leave out."""
 
     models: tuple[FoundModel, ...] = ()
+    adapters: tuple[FoundAdapter, ...] = ()
     problems: tuple[str, ...] = ()
     """One sentence each, for the log: files that could not become models at all."""
 
@@ -38,6 +50,14 @@ class ModelSource(Protocol):
         """Look, quickly (no hashing); a file that cannot be served is found with its ``failure``."""
         ...
 
+    def signature(self) -> object:
+        """Changes with what ``find`` would tell; cheap enough to be asked all the time."""
+        ...
+
     def check(self, model: FoundModel) -> None:
         """Blocking check before a load; may read the whole file. Raises ModelLoadFailed, with the mend."""
+        ...
+
+    def files(self, model: FoundModel) -> tuple[Path, ...]:
+        """Every file of the model, the one to load first. Raises ValueError where they must not be deleted."""
         ...

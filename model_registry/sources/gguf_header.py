@@ -6,6 +6,7 @@ file can end nothing but the worker.
 
 from __future__ import annotations
 
+import stat
 import struct
 from pathlib import Path
 
@@ -18,6 +19,9 @@ _COUNT_LIMIT = 1 << 32  # no model has four milliards of tensors: the counts are
 def header_problem(path: Path) -> str | None:
     """Why ``path`` cannot be a usable GGUF file and what mends it, or None. Never raises OSError."""
     try:
+        # A pipe would be waited for without end, and whoever looks for models with it.
+        if not stat.S_ISREG(path.stat().st_mode):
+            return f"{path} is no file: name a .gguf file"
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:

@@ -7,11 +7,21 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.adapter import Adapter
 from engine.config import EngineConfig, EngineStats
+from engine.embedding import EmbeddingRequest, Embeddings
 from engine.errors import NibbleError
 from engine.events import Event
+from engine.process_memory import ProcessMemory
+from engine.question import Answer, Question
 from engine.request import EngineRequest
-from tests.fakes.registry import facts
+from tests.fakes.facts import facts
+
+
+def key_of(config: EngineConfig) -> tuple[str, int]:
+    """What makes a model the same one: its id, and its file as told by the size."""
+    path = Path(config.model_path)
+    return config.model_id, path.stat().st_size if path.exists() else 0
 
 
 class FakeEngine:
@@ -19,21 +29,55 @@ class FakeEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
+        self.key = key_of(config)
         self.facts = facts()
         self.stats = EngineStats()
         self.restarts = 0
+        self.memory: ProcessMemory | None = None
         self.is_ready = True
         self.is_stopped = False
+        self.stopped = asyncio.Event()
         self.failure: NibbleError | None = None
+        self.adapters = {adapter.name: adapter for adapter in config.adapters}
+        self.adapter_loads: list[Adapter] = []
+        self.adapter_loading = asyncio.Event()
+        self.adapter_gate = asyncio.Event()
+        self.adapter_gate.set()
+        self.adapter_error: NibbleError | None = None
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
         raise NotImplementedError
         yield []
 
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        raise NotImplementedError
+
+    async def ask(self, question: Question) -> Answer:
+        raise NotImplementedError
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        self.adapter_loads.append(adapter)
+        self.adapter_loading.set()
+        await self.adapter_gate.wait()
+        if self.adapter_error is not None:
+            raise self.adapter_error
+        self.adapters[adapter.name] = adapter
+
+    async def drop_adapter(self, name: str) -> None:
+        await asyncio.sleep(0)
+        self.adapters.pop(name, None)
+
+    def die(self, error: NibbleError) -> None:
+        """Its workers kept dying, and it has given up."""
+        self.failure = error
+        self.is_ready = False
+        self.is_stopped = True
+
     async def stop(self) -> None:
         await asyncio.sleep(0)
         self.is_ready = False
         self.is_stopped = True
+        self.stopped.set()
 
 
 @dataclass
@@ -60,19 +104,20 @@ class FakeFactory:
     auto: bool = False
     loads: list[Load] = field(default_factory=list)
     engines: list[FakeEngine] = field(default_factory=list)
-    under_way: set[str] = field(default_factory=set)
+    under_way: set[tuple[str, int]] = field(default_factory=set)
     doubled: list[str] = field(default_factory=list)
     begun: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def start(self, config: EngineConfig) -> FakeEngine:
-        running = {engine.config.model_id for engine in self.engines if not engine.is_stopped}
-        if config.model_id in self.under_way | running:
+        running = {engine.key for engine in self.engines if not engine.is_stopped}
+        key = key_of(config)
+        if key in self.under_way | running:
             self.doubled.append(config.model_id)
         load = Load(config)
         if self.auto:
             load.succeed()
         self.loads.append(load)
-        self.under_way.add(config.model_id)
+        self.under_way.add(key)
         async with self.begun:
             self.begun.notify_all()
         try:
@@ -81,7 +126,7 @@ class FakeFactory:
             load.is_cancelled = True
             raise
         finally:
-            self.under_way.discard(config.model_id)
+            self.under_way.discard(key)
         if load.error is not None:
             raise load.error
         engine = FakeEngine(config)

@@ -83,7 +83,7 @@ def test_a_bad_file_is_listed_with_cause_and_mend(tmp_path: Path, name: str) -> 
 
 
 def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
-    assert "cannot be read (Is a directory)" in str(header_problem(tmp_path))
+    assert "is no file: name a .gguf file" in str(header_problem(tmp_path))
 
 
 def test_a_sound_file_passes(tmp_path: Path) -> None:

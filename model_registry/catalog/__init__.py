@@ -1,0 +1,1 @@
+"""Recommended models: a list that is written by hand, and comes with the program."""

@@ -1,0 +1,85 @@
+"""The kinds of jobs that there are: one work and one line of the table for each.
+
+A work blocks, in a thread of its own. It returns the id of the model that it was about, and ends with one of the
+exceptions that ``JobQueue`` takes for a cancel when ``report.cancel`` is set; a file that it had begun is then either
+of use to the next one or removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from model_registry.jobs.job_order import (
+    ImportOrder,
+    JobKindName,
+    JobOrder,
+    JobUnit,
+    PullOrder,
+    QuantizeOrder,
+    VerifyOrder,
+)
+from model_registry.jobs.job_report import JobReport
+from model_registry.jobs.verify_work import verify
+from model_registry.jobs.workshop import Workshop
+from model_registry.model_link import import_file
+from model_registry.pull.remote_file import shown
+
+Work = Callable[[Any, JobReport, Workshop], str]
+"""Takes an order of its kind."""
+
+
+class JobKind(msgspec.Struct, frozen=True, kw_only=True):
+    name: JobKindName
+    work: Work
+    about: Callable[[Any], str]
+    """What an order is about, in a few words that may be shown."""
+    model: Callable[[Any], str | None] = lambda order: None
+    """The model that an order names."""
+    unit: JobUnit = "bytes"
+
+
+def _pull(order: PullOrder, report: JobReport, workshop: Workshop) -> str:
+    # Imported by the first of its kind: a server that starts does not wait for what downloads.
+    from model_registry.pull.pull import pull_model
+
+    registered = pull_model(
+        order.source,
+        workshop.config,
+        workshop.starting(report),
+        progress=report.progress,
+        say=report.say,
+        cancel=report.cancel,
+    )
+    return workshop.take_in(registered, report)
+
+
+def _import(order: ImportOrder, report: JobReport, workshop: Workshop) -> str:
+    report.say(f"trying out {order.path}")
+    registered = import_file(Path(order.path), workshop.config, workshop.starting(report), report.cancel)
+    return workshop.take_in(registered, report)
+
+
+def _quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> str:
+    from model_registry.jobs.quantize_work import quantize
+
+    return quantize(order, report, workshop)
+
+
+JOB_KINDS: dict[type[JobOrder], JobKind] = {
+    PullOrder: JobKind(name="pull", work=_pull, about=lambda order: shown(order.source)),
+    ImportOrder: JobKind(name="import", work=_import, about=lambda order: order.path),
+    VerifyOrder: JobKind(
+        name="verify", work=verify, about=lambda order: order.model, model=lambda order: order.model
+    ),
+    QuantizeOrder: JobKind(
+        name="quantize",
+        work=_quantize,
+        about=lambda order: f"{order.model} to {order.to}" + (f" as {order.name}" if order.name else ""),
+        model=lambda order: order.model,
+    ),
+}
+"""A new kind of job is an order in ``job_order``, a work, a line here, and a route in ``routes.admin.new_jobs``."""

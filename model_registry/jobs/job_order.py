@@ -1,0 +1,43 @@
+"""What can be asked for as a job."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+JobKindName = Literal["pull", "import", "verify", "quantize"]
+JobUnit = Literal["bytes"]
+
+
+class PullOrder(msgspec.Struct, frozen=True):
+    """Fetch a model into the models directory, and try it out."""
+
+    source: str
+    """In one of ``model_registry.pull.origin.FORMS``."""
+
+
+class ImportOrder(msgspec.Struct, frozen=True):
+    """Link a file of this machine into the models directory, and try it out."""
+
+    path: str
+
+
+class VerifyOrder(msgspec.Struct, frozen=True):
+    """Read a model's files whole, compare them with what they were, and try it out."""
+
+    model: str
+
+
+class QuantizeOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Make a new model of another, in a smaller type."""
+
+    model: str
+    to: str
+    name: str | None = None
+    """Of the new one; None is that of the other with the type behind it."""
+    allow_requantize: bool = False
+    """Whether a file that is quantised already will do, which costs more of what it knows."""
+
+
+JobOrder = PullOrder | ImportOrder | VerifyOrder | QuantizeOrder

@@ -1,0 +1,98 @@
+"""What is read of a header, and that no damage of it is anything but a typed error."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+import gguf
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import ModelLoadFailed
+from model_registry.sources.gguf_layout import TYPE_SIZES, is_adapter, read_layout
+from tests.fixtures.tiny_gguf import VOCABULARY, Tiny, write_tiny
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "tiny.gguf", Tiny(template="{{ messages }}"))
+
+
+def test_a_header_is_read(tiny: Path) -> None:
+    layout = read_layout(tiny)
+    assert (layout.architecture, layout.name, layout.vocabulary) == ("llama", "tiny", VOCABULARY)
+    assert layout.has_template
+    assert layout.tensors == 3 + 2 * 9
+    assert layout.needed_bytes <= layout.file_bytes == tiny.stat().st_size
+    # The writer pads behind the last tensor, by less than its alignment.
+    assert layout.file_bytes - layout.needed_bytes < 32
+
+
+def test_the_sizes_of_blocks_are_those_of_the_format() -> None:
+    known = {kind.value: sizes for kind, sizes in gguf.GGML_QUANT_SIZES.items() if kind.value in TYPE_SIZES}
+    assert known == TYPE_SIZES
+
+
+def test_a_file_that_ends_before_its_weights_is_told_with_the_numbers(tiny: Path, tmp_path: Path) -> None:
+    whole = tiny.read_bytes()
+    short = tmp_path / "short.gguf"
+    short.write_bytes(whole[:-2000])
+    with pytest.raises(
+        ModelLoadFailed, match=f"ends before its weights do \\({len(whole) - 2000} of"
+    ) as caught:
+        read_layout(short)
+    assert "download it again" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"\x00\x00\x00general.architecture\x08", b"\x00\x00\x00general.architecture\x63", "has the type 99"),
+        (
+            b"tokenizer.ggml.tokens\x09\x00\x00\x00\x08",
+            b"tokenizer.ggml.tokens\x09\x00\x00\x00\x09",
+            "an array",
+        ),
+        (b"output.weight\x02", b"output.weight\x05", "5 dimensions"),
+    ],
+)
+def test_a_damaged_header_is_told(tiny: Path, tmp_path: Path, old: bytes, new: bytes, words: str) -> None:
+    whole = tiny.read_bytes()
+    assert old in whole
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(whole.replace(old, new))
+    with pytest.raises(ModelLoadFailed, match=words):
+        read_layout(path)
+
+
+@settings(deadline=None)  # a loaded machine's disk has none
+@given(data=st.data())
+def test_any_damage_is_a_typed_error_or_none(tiny: Path, data: st.DataObject) -> None:
+    whole = bytearray(tiny.read_bytes())
+    header_bytes = 12_000
+    for _ in range(data.draw(st.integers(0, 3))):
+        whole[data.draw(st.integers(0, header_bytes))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.none() | st.integers(0, len(whole)))
+    with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+        file.write(whole[:cut])
+        file.flush()
+        problem, layout = "", None
+        try:
+            layout = read_layout(Path(file.name))
+        except ModelLoadFailed as error:
+            problem = error.message
+    assert file.name in problem if layout is None else layout.needed_bytes <= layout.file_bytes
+
+
+def test_a_pipe_is_no_adapter_and_holds_nobody_up(tmp_path: Path) -> None:
+    pipe = tmp_path / "endless.gguf"
+    os.mkfifo(pipe)
+    told: list[bool] = []
+    look = threading.Thread(target=lambda: told.append(is_adapter(pipe)), daemon=True)
+    look.start()
+    look.join(timeout=60)
+    assert told == [False]
