@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from routes.openai.documentation import struct_schema
+from routes.openai.documentation import error_answers, struct_schema
 from routes.services import Services
 
 
@@ -22,9 +22,11 @@ def build_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["health"])
 
     @router.get(
-        "/health", response_model=None, responses={200: {"description": "Alive.", "content": _CONTENT}}
+        "/health",
+        response_model=None,
+        responses={200: {"description": "Alive.", "content": _CONTENT}, **error_answers()},
     )
-    async def health() -> Response:
+    async def health(_request: Request) -> Response:
         """The process is alive. Says nothing of models, lest a supervisor kill a server that loads one."""
         return _answer(200, Health("ok"))
 
@@ -34,9 +36,10 @@ def build_router(services: Services) -> APIRouter:
         responses={
             200: {"description": "A model has decoded a token.", "content": _CONTENT},
             503: {"description": "No model can answer yet, or the server stops.", "content": _CONTENT},
+            **error_answers(),
         },
     )
-    async def ready() -> Response:
+    async def ready(_request: Request) -> Response:
         """Whether a request would be answered: a model has decoded a token, and the server does not stop."""
         if services.running.is_draining:
             return _answer(503, Health("stopping"))

@@ -16,9 +16,9 @@ from routes.http_errors import BodyTimeout, RequestTooLarge, UnsupportedMediaTyp
 from routes.json_scan import scan_json
 from routes.not_served import UNSUPPORTED_FIELD
 from routes.services import RequestPolicy
-from routes.wire_body import WireBody
+from routes.wire_body import WireObject
 
-BodyT = TypeVar("BodyT", bound=WireBody)
+BodyT = TypeVar("BodyT", bound=WireObject)
 
 _MOST_IGNORED = 64
 
@@ -29,6 +29,7 @@ class JsonBody(Generic[BodyT]):
 
     value: BodyT
     ignored: tuple[str, ...] = ()
+    size_bytes: int = 0
 
 
 async def read_json_body(request: Request, model: type[BodyT], policy: RequestPolicy) -> JsonBody[BodyT]:
@@ -55,7 +56,7 @@ def validate(raw: bytes, model: type[BodyT], *, strict: bool) -> JsonBody[BodyT]
     while True:
         try:
             # The scanned tree is validated, not the bytes once more: two parsers would be two opinions.
-            return JsonBody(model.model_validate(tree), tuple(ignored))
+            return JsonBody(model.model_validate(tree), tuple(ignored), len(raw))
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)
         unknown = [steps_of(item, tree) for item in errors if item["type"] == "extra_forbidden"]
@@ -72,6 +73,10 @@ def _require_json(request: Request) -> None:
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     if media_type.strip().lower() != "application/json" or charset not in {"", "utf-8"}:
         raise UnsupportedMediaType("Send the body as 'content-type: application/json'.")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        # What unpacks may grow a thousandfold, and no client of OpenAI's packs.
+        raise UnsupportedMediaType(f"Send the body as it is, without 'content-encoding: {encoding[:40]}'.")
 
 
 async def _read(request: Request, limit: int) -> bytes:

@@ -1,66 +1,77 @@
-"""Bytes of one stream on their way from the task that makes them to the one that sends them."""
+"""Bytes of one stream, from the task that makes them straight into the connection."""
 
 from __future__ import annotations
 
 import asyncio
 
-from routes.http_errors import ReaderTooSlow
+from starlette.types import Send
 
 
 class Outbox:
-    """A bounded buffer. Owned by the event loop; one task puts, one iterates.
+    """The way out of one stream. Owned by the event loop; one task puts, another one hands over the connection.
 
-    A client that lags gets several engine steps in one send. One that lags by more than ``limit_bytes``
-    loses its request, because the engine's place is worth more than its patience.
+    Nothing is queued here: whoever puts sends, and waits where the connection does. A client that does not read
+    so leaves what it was to read with the engine, whose ``EventStream`` bounds it.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._is_closed = False
-        self._waiter: asyncio.Future[None] | None = None
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._first = b""
+        self._send: Send | None = None
+        self._connected: asyncio.Future[None] = loop.create_future()
+        self._closed: asyncio.Future[None] = loop.create_future()
+        self._sends = 0
+        self._is_sending = False
+        self._timer: asyncio.TimerHandle
+        self.opened: asyncio.Future[None] = loop.create_future()
         """Done from the first ``put`` on: from there the answer is a stream."""
 
-    @property
-    def is_filling(self) -> bool:
-        """Enough waits that the one who puts should let the one who sends run first."""
-        return self._size * 4 > self._limit_bytes
+    async def put(self, blob: bytes) -> None:
+        """Send ``blob``; an empty one only opens the stream. The first is kept until there is a connection."""
+        if self._send is None:
+            if not self.opened.done():
+                self.opened.set_result(None)
+                self._first = blob
+                return
+            await asyncio.shield(self._connected)
+        if blob and self._send is not None:
+            self._sends += 1
+            self._is_sending = True
+            await self._send({"type": "http.response.body", "body": blob, "more_body": True})
+            self._is_sending = False
 
-    def put(self, blob: bytes) -> None:
-        """Add ``blob``; an empty one only opens the stream. Raises ReaderTooSlow when too much is unread."""
-        if not self.opened.done():
-            self.opened.set_result(None)
-        if not blob:
-            return
-        # A blob over the limit is no fault of the reader's, as long as nothing waits before it.
-        if self._size and self._size + len(blob) > self._limit_bytes:
-            raise ReaderTooSlow(f"The client left {self._size} bytes of the stream unread.")
-        self._append(blob)
+    def close(self) -> None:
+        """No more will be put. Closing twice changes nothing."""
+        if not self._closed.done():
+            self._closed.set_result(None)
 
-    def close(self, last: bytes = b"") -> None:
-        """End the stream, with ``last`` whatever the limit. Closing twice changes nothing."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._append(last)
+    async def connect(self, send: Send, *, patience_s: float) -> None:
+        """Send through ``send`` from now on, and return once all is sent.
 
-    def __aiter__(self) -> Outbox:
-        return self
+        Raises TimeoutError when one send takes longer than ``patience_s`` (or up to twice that: a look at the
+        clock for each would cost more than the exact limit is worth).
+        """
+        async with asyncio.timeout(None) as limit:
+            self._watch(limit, patience_s, seen=0)
+            try:
+                if self._first:
+                    self._sends, self._is_sending = 1, True
+                    await send({"type": "http.response.body", "body": self._first, "more_body": True})
+                    self._first, self._is_sending = b"", False
+                self._send = send
+                self._connected.set_result(None)
+                await self._closed
+            finally:
+                self._timer.cancel()
 
-    async def __anext__(self) -> bytes:
-        while not self._size:
-            if self._is_closed:
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        blob = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
-        return blob
+    def _watch(self, limit: asyncio.Timeout, patience_s: float, seen: int) -> None:
+        """Look again in ``patience_s`` whether the send that is ``seen`` now is still not through."""
+        loop = asyncio.get_running_loop()
 
-    def _append(self, blob: bytes) -> None:
-        self._parts.append(blob)
-        self._size += len(blob)
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
+        def look() -> None:
+            if self._is_sending and self._sends == seen:
+                limit.reschedule(loop.time())
+            else:
+                self._watch(limit, patience_s, self._sends)
+
+        self._timer = loop.call_later(patience_s, look)

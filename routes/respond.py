@@ -1,8 +1,7 @@
-"""Answering: the one place where a stream and a whole answer part ways, and where a request holds its model.
+"""Answering: the one place where a stream and a whole answer part ways.
 
-The work of a request (lease, engine, encoding) runs in a task of its own, so that everything that can end
-it early ends it in one way: a client that goes away, streamed or not and in every phase, a time limit, a
-server that stops. Cancelling that task closes the engine's generator, which frees the place.
+The work of a request (lease, engine, encoding) runs in a task of its own (``routes.work``), which is cancelled
+whoever ends it early. Cancelling it closes the engine's generator, which frees the place.
 """
 
 from __future__ import annotations
@@ -12,33 +11,34 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Generic, TypeVar
 
-import structlog
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from engine.errors import ContextLengthExceeded, InternalError, NibbleError, QueueFull, RequestTimeout
-from generation.events import Event, Finished, TextDelta
+from engine.errors import NibbleError
+from generation.events import Event, ReasoningDelta, TextDelta
 from generation.fold import collect
 from generation.generate import generate
 from generation.request import GenerationRequest
+from routes.adapter_choice import chosen_adapters
+from routes.allowed_models import models_for
 from routes.dialect import Dialect
 from routes.disconnect import outstays
+from routes.effective import effective_headers
 from routes.envelope import Envelope, new_envelope
 from routes.event_stream import EventStream
-from routes.json_body import read_json_body
+from routes.opened_request import OpenedRequest, open_request
 from routes.outbox import Outbox
-from routes.services import Services
-from routes.telemetry import RequestObservation
+from routes.priority import priority_of
+from routes.services import LeasePort, Services
 from routes.wire_body import WireBody
+from routes.work import Work, outlast, settle
 
 BodyT = TypeVar("BodyT", bound=WireBody)
 Steps = AsyncIterator[list[Event]]
 
-IGNORED_FIELDS_HEADER = "x-nibble-ignored-fields"
-UNKNOWN_MODEL = "unknown"
-_CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody reads it but the access log
-
-_log = structlog.stdlib.get_logger(__name__)
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's; nobody reads it but the access log."""
 
 
 async def respond(request: Request, services: Services, dialect: Dialect[BodyT]) -> Response:
@@ -48,136 +48,101 @@ async def respond(request: Request, services: Services, dialect: Dialect[BodyT])
     except NibbleError as error:
         return dialect.render_failure(error)
     except ClientDisconnect:
-        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def _answer(request: Request, services: Services, dialect: Dialect[BodyT]) -> Response:
-    request_id: str = getattr(request.state, "request_id", "")
+    opened = await open_request(request, services, dialect)
     try:
-        body = await read_json_body(request, dialect.body, services.policy)
-        canonical = dialect.parse(body.value, request_id)
-        card = services.registry.card(canonical.model)
+        priority = priority_of(opened.account.caller, opened.asked.priority)
+        models = models_for(opened.account.caller, services.registry)
+        adapters = chosen_adapters(opened.body.lora, opened.card, models)
+        asked = msgspec.structs.replace(opened.asked, adapters=adapters)
+        opened.headers.update(effective_headers(request, opened.body, asked))
+        asked = msgspec.structs.replace(asked, priority=priority)
     except NibbleError as error:
-        services.telemetry.request_started(UNKNOWN_MODEL, dialect.operation).failed(error)
+        opened.observation.failed(error)
+        opened.account.close(opened.card.id, is_whole=False)
         raise
-    headers: dict[str, str] = {}
-    if body.ignored:
-        names = ", ".join(body.ignored)
-        _log.warning("fields were ignored", fields=names, request_id=request_id)
-        headers[IGNORED_FIELDS_HEADER] = names.encode("ascii", "backslashreplace").decode()
-
-    observation = services.telemetry.request_started(card.id, dialect.operation)
-    work = _Work(services, dialect, body.value, canonical, observation)
-    if body.value.stream:
-        return await _stream(request, work, headers)
-    return await _whole(request, work, headers)
+    work = _Generating(services, dialect, opened, asked)
+    if opened.body.stream:
+        return await _stream(request, work)
+    return await _whole(request, work)
 
 
-class _Work(Generic[BodyT]):
-    """What one request asks of a model. ``run`` is the life of its task."""
+class _Generating(Generic[BodyT]):
+    """A request for text, and the work that answers it."""
 
     def __init__(
         self,
         services: Services,
         dialect: Dialect[BodyT],
-        body: BodyT,
-        canonical: GenerationRequest,
-        observation: RequestObservation,
+        opened: OpenedRequest[BodyT, GenerationRequest],
+        asked: GenerationRequest,
     ) -> None:
-        self.services = services
+        """``asked`` is what was opened, with what the model brings to it."""
         self.dialect = dialect
-        self.body = body
-        self._canonical = canonical
-        self._observation = observation
-        self._finished: list[Finished] = []
+        self.body = opened.body
+        self.headers = opened.headers
+        self.policy = services.policy
+        self._request = msgspec.structs.replace(asked, tenant=opened.account.caller.name)
+        self._observation = opened.observation
+        self._account = opened.account
+        self._work = Work(
+            services,
+            opened.card.id,
+            opened.request_id,
+            opened.observation,
+            opened.account,
+            opened.patience,
+            tuple(use.name for use in asked.adapters),
+        )
 
     async def run(self, consume: Callable[[Steps, Envelope], Awaitable[None]]) -> None:
         """Hold the model while ``consume`` reads what it generates. Raises errors of the tree alone."""
-        try:
-            await self._run(consume)
-        except asyncio.CancelledError:
-            self._observation.aborted()
-            raise
-        except NibbleError as error:
-            self._fail(error)
-            raise
-        except Exception as defect:
-            _log.exception("a request failed by a defect", request_id=self._canonical.request_id)
-            failure = InternalError("The server has a defect; its log tells more.")
-            self._fail(failure)
-            raise failure from defect
-        else:
-            self._observation.finished(self._finished)
 
-    async def _run(self, consume: Callable[[Steps, Envelope], Awaitable[None]]) -> None:
-        limit_s = self.services.policy.request_timeout_s
-        registry, request = self.services.registry, self._canonical
-        with self.services.running.enter():
-            timeout = asyncio.timeout(limit_s)
-            try:
-                async with (
-                    timeout,
-                    registry.lease(request.model) as lease,
-                    aclosing(self._observed(generate(lease.engine, request))) as steps,
-                ):
-                    prefix, with_timings = self.dialect.id_prefix, bool(self.body.timings)
-                    await consume(steps, new_envelope(prefix, lease.card, with_timings=with_timings))
-            except TimeoutError:
-                if not timeout.expired():
-                    raise
-                raise RequestTimeout(f"The request took longer than {limit_s:g} seconds.") from None
+        async def act(lease: LeasePort) -> None:
+            asked = msgspec.structs.replace(self._request, queue_timeout_s=self._work.patience.left_s)
+            async with aclosing(self._observed(generate(lease.engine, asked))) as steps:
+                prefix, with_timings = self.dialect.id_prefix, bool(self.body.timings)
+                await consume(steps, new_envelope(prefix, lease.card, with_timings=with_timings))
+
+        await self._work.run(act)
 
     async def _observed(self, steps: AsyncGenerator[list[Event], None]) -> AsyncGenerator[list[Event], None]:
         has_text = False
+        wants_content = self._observation.wants_content
         async with aclosing(steps):
             async for events in steps:
                 for event in events:
-                    if isinstance(event, TextDelta):
-                        if not has_text:
-                            has_text = True
-                            self._observation.first_text()
-                    elif isinstance(event, Finished):
-                        self._finished.append(event)
+                    self._account.note(event)
+                    if not has_text and isinstance(event, (TextDelta, ReasoningDelta)):
+                        has_text = True
+                        self._observation.first_text()
+                if wants_content:
+                    self._observation.told(events)
                 yield events
 
-    def _fail(self, error: NibbleError) -> None:
-        if isinstance(error, QueueFull):
-            self.services.telemetry.rejected("queue_full")
-        elif isinstance(error, ContextLengthExceeded):
-            self.services.telemetry.rejected("context")
-        self._observation.failed(error)
 
-
-async def _whole(request: Request, work: _Work[BodyT], headers: dict[str, str]) -> Response:
+async def _whole(request: Request, work: _Generating[BodyT]) -> Response:
     rendered = b""
 
     async def consume(steps: Steps, envelope: Envelope) -> None:
         nonlocal rendered
         rendered = work.dialect.render(await collect(steps), envelope)
 
-    task = asyncio.create_task(work.run(consume))
-    try:
-        if not await outstays(request.receive, {task}):
-            raise ClientDisconnect
-        task.result()
-    finally:
-        await _settle(task)
-    return Response(rendered, media_type="application/json", headers=headers)
+    await outlast(request, work.run(consume))
+    return Response(rendered, media_type="application/json", headers=work.headers)
 
 
-async def _stream(request: Request, work: _Work[BodyT], headers: dict[str, str]) -> Response:
-    policy = work.services.policy
-    outbox = Outbox(policy.unread_bytes)
+async def _stream(request: Request, work: _Generating[BodyT]) -> Response:
+    outbox = Outbox()
 
     async def consume(steps: Steps, envelope: Envelope) -> None:
         encoder = work.dialect.encoder(work.body, envelope)
         async for events in steps:
-            if outbox.is_filling:
-                # Steps that piled up come without a pause between them: what was not sent yet was then
-                # not left unread by the client.
-                await asyncio.sleep(0)
-            outbox.put(encoder.encode(events))
-        outbox.put(encoder.end())
+            await outbox.put(encoder.encode(events))
+        await outbox.put(encoder.end())
 
     async def fill() -> None:
         try:
@@ -185,7 +150,7 @@ async def _stream(request: Request, work: _Work[BodyT], headers: dict[str, str])
         except NibbleError as error:
             if not outbox.opened.done():
                 raise
-            outbox.close(work.dialect.encode_failure(error))
+            await outbox.put(work.dialect.encode_failure(error))
         finally:
             outbox.close()
 
@@ -196,15 +161,7 @@ async def _stream(request: Request, work: _Work[BodyT], headers: dict[str, str])
             raise ClientDisconnect
         if not outbox.opened.done():
             task.result()
-        return EventStream(outbox, task, policy, headers)
+        return EventStream(outbox, task, work.policy, work.headers)
     except BaseException:
-        await _settle(task)
+        await settle(task)
         raise
-
-
-async def _settle(task: asyncio.Task[None]) -> None:
-    """Cancel the task if it still runs, and wait until all it held is given back."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # told to the client, or nobody is left to be told

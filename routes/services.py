@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from generation.engine_port import EnginePort
+from model_registry.amendment import Amendment
 from model_registry.card import ModelCard
+from model_registry.jobs.job import JobSnapshot
+from model_registry.jobs.job_order import JobOrder
+from model_registry.model_detail import ModelDetail
+from routes.caller import CallersPort
+from routes.day_usage import UsagePort
 from routes.running_requests import RunningRequests
 from routes.telemetry import Telemetry
 
@@ -37,8 +43,59 @@ class RegistryPort(Protocol):
         """Raises ModelNotFound, whose message names the nearest known ids."""
         ...
 
-    def lease(self, model_id: str) -> AbstractAsyncContextManager[LeasePort]:
-        """Hold the model, loading it first if need be. Raises errors of ``engine.errors``."""
+    async def remove(self, model_id: str) -> None:
+        """Delete a model's files. Raises ModelNotFound, InvalidRequest and ModelProtected."""
+        ...
+
+    def details(self) -> Sequence[ModelDetail]:
+        """All that is known of every model."""
+        ...
+
+    def detail(self, model_id: str, *, serving: bool = False) -> ModelDetail:
+        """The same of one, or with ``serving`` of the twin that serves in its place. Raises ModelNotFound."""
+        ...
+
+    async def load(self, model_id: str) -> None:
+        """Load a model and wait for it; it goes on if nobody waits any more. Raises what ``lease`` raises."""
+        ...
+
+    async def unload(self, model_id: str, *, wait_s: float = 0.0, force: bool = False) -> None:
+        """Unload a model. Raises ModelBusy for one that is still used after ``wait_s``, unless it is to be forced."""
+        ...
+
+    async def amend(self, model_id: str, amendment: Amendment) -> None:
+        """Keep new words for a model. Raises ModelNotFound, InvalidRequest and ModelUnavailable."""
+        ...
+
+    def lease(self, model_id: str, *, adapters: Sequence[str] = ()) -> AbstractAsyncContextManager[LeasePort]:
+        """Hold the model with the adapters of these names, loading what is needed.
+
+        Raises errors of ``engine.errors``.
+        """
+        ...
+
+
+class JobsPort(Protocol):
+    """Long work in the background. The real one is ``model_registry.jobs.job_queue.JobQueue``."""
+
+    def submit(self, order: JobOrder) -> JobSnapshot:
+        """Raises QueueFull, and ModelUnavailable when the server stops."""
+        ...
+
+    def jobs(self) -> Sequence[JobSnapshot]:
+        """The newest first."""
+        ...
+
+    def job(self, job_id: str) -> JobSnapshot:
+        """Raises JobNotFound."""
+        ...
+
+    def watch(self, job_id: str) -> AsyncGenerator[JobSnapshot]:
+        """The job as it is, then whenever it has changed, last when it is over. Raises JobNotFound."""
+        ...
+
+    def cancel(self, job_id: str) -> JobSnapshot:
+        """Raises JobNotFound."""
         ...
 
 
@@ -51,23 +108,32 @@ class RequestPolicy:
     max_body_bytes: int = 4 * 1024 * 1024
     request_timeout_s: float = 600.0
     """From the end of the request's body to the end of the answer, loading and queueing included."""
+    queue_timeout_s: float | None = None
+    """How long it may wait for its turn."""
     ping_s: float = 15.0
     """Silence on a stream after which a comment is sent; 0 sends none."""
     body_timeout_s: float = 60.0
     send_timeout_s: float = 60.0
     """How long one send to a client that does not read may take before its connection is dropped."""
-    unread_bytes: int = 256 * 1024
-    """How much of a stream is kept for a client that reads too slowly before its request is ended."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Services:
     """Everything a route uses that it does not own."""
 
     registry: RegistryPort
+    jobs: JobsPort
+    callers: CallersPort
     telemetry: Telemetry
+    usage: UsagePort
     policy: RequestPolicy
+    """A reload replaces it."""
     render_metrics: Callable[[], tuple[bytes, str]]
     """The body of ``GET /metrics`` and its content type."""
     running: RunningRequests = field(default_factory=RunningRequests)
     """The server ends what still runs through this when its drain time is over."""
+
+    @property
+    def strict_policy(self) -> RequestPolicy:
+        """That of an admin's words now, which are not ignored whatever the operator allows clients."""
+        return replace(self.policy, strict=True)

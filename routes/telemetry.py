@@ -6,11 +6,24 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from engine.errors import NibbleError
-from generation.events import Finished
+from generation.events import Event, Finished
 
 
 class RequestObservation(Protocol):
     """One request. Exactly one of ``finished``, ``failed`` and ``aborted`` is called, and called last."""
+
+    @property
+    def wants_content(self) -> bool:
+        """Whether ``told`` is to be called; looked at once, when the answer begins."""
+        ...
+
+    def asked(self, request: object) -> None:
+        """What was understood of the body, before anything runs: what the engine or ``generation`` is asked."""
+        ...
+
+    def told(self, events: Sequence[Event]) -> None:
+        """What is about to be sent, text included."""
+        ...
 
     def first_text(self) -> None:
         """The first text of any choice is about to be sent."""
@@ -37,5 +50,26 @@ class Telemetry(Protocol):
         ...
 
     def rejected(self, reason: str) -> None:
-        """A request was turned away before it ran: ``queue_full`` or ``context``."""
+        """A request was turned away before it ran, for one of ``routes.rejections``."""
         ...
+
+
+class _Unobserved:
+    """What computes nothing makes no figures."""
+
+    wants_content = False
+
+    def asked(self, request: object) -> None: ...
+
+    def told(self, events: Sequence[Event]) -> None: ...
+
+    def first_text(self) -> None: ...
+
+    def finished(self, choices: Sequence[Finished]) -> None: ...
+
+    def failed(self, error: NibbleError) -> None: ...
+
+    def aborted(self) -> None: ...
+
+
+UNOBSERVED: RequestObservation = _Unobserved()

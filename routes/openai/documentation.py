@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -19,21 +20,73 @@ def request_body(model: type[BaseModel]) -> Schema:
     return {"requestBody": {"required": True, "content": content}}
 
 
+_UNROUTED = frozenset(
+    {"route_not_found", "method_not_allowed", "model_protected", "model_busy", "job_not_found"}
+)
+"""Answers to what is no operation of the document, or one that names them itself."""
+WITHOUT_BODY = frozenset(
+    {
+        "unsupported_field",
+        "body_timeout",
+        "request_too_large",
+        "unsupported_media_type",
+        "context_length_exceeded",
+        "request_quarantined",
+        "queue_full",
+        "key_queue_full",
+    }
+)
+"""What a route that reads no body cannot answer."""
+WITHOUT_MODEL = frozenset(
+    {
+        "invalid_request",
+        "model_load_failed",
+        "model_load_timeout",
+        "model_unavailable",
+        "queue_full",
+        "key_queue_full",
+        "queue_timeout",
+        "rate_limit_exceeded",
+        "worker_died",
+        "insufficient_memory",
+        "insufficient_disk",
+        "request_timeout",
+    }
+)
+"""What a route that asks nothing of a model cannot answer."""
+_GUARDS = ("host_not_allowed", "origin_not_allowed")
+"""Answered with 403 before any route is reached."""
+
+
 def answers(
-    whole: type[msgspec.Struct], chunk: type[msgspec.Struct] | None = None
+    whole: type[msgspec.Struct],
+    chunk: type[msgspec.Struct] | None = None,
+    *,
+    never: frozenset[str] = frozenset(),
+    also: frozenset[str] = frozenset(),
+    status: int = 200,
 ) -> dict[int | str, Schema]:
-    """The ``responses`` of a route: what it answers, whole and per chunk of a stream, and every error."""
+    """The ``responses`` of a route: what it answers, whole and per chunk of a stream, and its errors.
+
+    ``never`` are the kinds of errors that it cannot answer with, ``also`` those that hardly any other can.
+    """
     content: Schema = {"application/json": {"schema": struct_schema(whole)}}
     if chunk:
         content["text/event-stream"] = {"schema": struct_schema(chunk)}
-    found: dict[int | str, Schema] = {200: {"description": "The answer.", "content": content}}
+    found: dict[int | str, Schema] = {status: {"description": "The answer.", "content": content}}
+    return found | error_answers((ERROR_ROWS.keys() - _UNROUTED - never) | also)
+
+
+def error_answers(kinds: Iterable[str] = ()) -> dict[int | str, Schema]:
+    """The errors of a route by their status, and that of the guards in front of all routes."""
     error = {"application/json": {"schema": struct_schema(ErrorBody)}}
-    kinds: dict[int, list[str]] = {}
-    for kind, row in ERROR_ROWS.items():
-        kinds.setdefault(row.status, []).append(kind)
-    for status, names in sorted(kinds.items()):
-        found[status] = {"description": ", ".join(names), "content": error}
-    return found
+    by_status: dict[int, list[str]] = {403: list(_GUARDS)}
+    for kind in sorted(kinds):
+        by_status.setdefault(ERROR_ROWS[kind].status, []).append(kind)
+    return {
+        status: {"description": ", ".join(names), "content": error}
+        for status, names in sorted(by_status.items())
+    }
 
 
 def struct_schema(struct: type[msgspec.Struct]) -> Schema:

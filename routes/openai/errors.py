@@ -12,9 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from engine.errors import InternalError, InvalidRequest, NibbleError
-from routes.http_errors import MethodNotAllowed, RouteNotFound
+from routes.http_errors import MethodNotAllowed, RateLimited, RouteNotFound
 from routes.openai.chunk_encoder import frame
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -45,28 +46,41 @@ class ErrorRow:
 
 _BAD = "invalid_request_error"
 _FAULT = "server_error"
+_TOO_MANY_REQUESTS = 429
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 ERROR_ROWS: dict[str, ErrorRow] = {
     "invalid_request": ErrorRow(400, _BAD),
     "unsupported_field": ErrorRow(400, _BAD),
     "context_length_exceeded": ErrorRow(400, _BAD),
+    "request_quarantined": ErrorRow(400, _BAD),
+    "invalid_api_key": ErrorRow(401, _BAD),
+    "not_permitted": ErrorRow(403, _BAD),
+    "model_protected": ErrorRow(403, _BAD),
     "model_not_found": ErrorRow(404, _BAD),
+    "job_not_found": ErrorRow(404, _BAD),
     "route_not_found": ErrorRow(404, _BAD),
     "method_not_allowed": ErrorRow(405, _BAD),
     "body_timeout": ErrorRow(408, _BAD),
+    # It stays busy for as long as its requests take, which no client of OpenAI's would wait for.
+    "model_busy": ErrorRow(409, _BAD, should_retry=False),
     "request_too_large": ErrorRow(413, _BAD),
     "unsupported_media_type": ErrorRow(415, _BAD),
+    "rate_limit_exceeded": ErrorRow(_TOO_MANY_REQUESTS, "rate_limit_error", retry_after_s=1),
+    "key_queue_full": ErrorRow(_TOO_MANY_REQUESTS, "rate_limit_error", retry_after_s=1),
     "internal_error": ErrorRow(500, _FAULT),
     # The file will not mend itself between two tries.
     "model_load_failed": ErrorRow(500, _FAULT, should_retry=False),
+    "model_load_timeout": ErrorRow(504, _FAULT, should_retry=False),
     "model_unavailable": ErrorRow(503, _FAULT, retry_after_s=1),
     "queue_full": ErrorRow(503, _FAULT, retry_after_s=1),
+    "queue_timeout": ErrorRow(503, _FAULT, retry_after_s=1),
     # A worker is back in about a second; a request that ends two of them is refused from then on.
     "worker_died": ErrorRow(503, _FAULT, retry_after_s=1),
     "insufficient_memory": ErrorRow(503, _FAULT, retry_after_s=10),
+    "insufficient_disk": ErrorRow(503, _FAULT, should_retry=False),
     # Not 408: a client would at once repeat what was too much work the first time.
     "request_timeout": ErrorRow(504, _FAULT, should_retry=False),
-    "reader_too_slow": ErrorRow(504, _FAULT, should_retry=False),
 }
 
 
@@ -86,9 +100,11 @@ def encode_failure(error: NibbleError) -> bytes:
 def render_failure(error: NibbleError) -> Response:
     """The answer to a request that failed."""
     row = ERROR_ROWS[error.kind]
-    headers: dict[str, str] = {}
+    headers = dict(error.headers) if isinstance(error, RateLimited) else {}
+    if row.status == 401:
+        headers["www-authenticate"] = "Bearer"
     wait_s = row.retry_after_s if error.retry_after_s is None else error.retry_after_s
-    if wait_s is not None and row.status >= 500:
+    if wait_s is not None and (row.status >= 500 or row.status == _TOO_MANY_REQUESTS):
         headers["retry-after"] = str(math.ceil(wait_s))
         headers["retry-after-ms"] = str(math.ceil(wait_s * 1000))
     if not row.should_retry:
@@ -120,18 +136,31 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What Starlette and FastAPI raise themselves, or a dependency that decides who may call."""
+    """What Starlette and FastAPI raise themselves."""
     if not isinstance(error, HTTPException):
         raise error
-    method, path = request.method, request.url.path
+    method, path, headers = request.method, request.url.path, dict(error.headers or {})
     if error.status_code == 404:
         detail = error_body(RouteNotFound(f"There is no route {method} {path}."))
     elif error.status_code == 405:
         detail = error_body(MethodNotAllowed(f"{path} does not take {method}."))
+        headers = {"allow": ", ".join(_methods_at(request))}
     else:
         kind = _BAD if error.status_code < 500 else _FAULT
         detail = ErrorBody(ErrorDetail(str(error.detail), kind, None, None))
-    return _json_response(detail, error.status_code, dict(error.headers or {}))
+    return _json_response(detail, error.status_code, headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """What the path takes, by whichever route: Starlette names the methods of the first alone."""
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:

@@ -7,9 +7,12 @@ from typing import Literal
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from engine.config import Capability
 from model_registry.card import ModelCard
 from model_registry.state import ModelState
-from routes.openai.documentation import answers
+from routes.allowed_models import models_for
+from routes.caller import caller_of
+from routes.openai.documentation import WITHOUT_BODY, WITHOUT_MODEL, answers
 from routes.services import Services
 
 
@@ -25,6 +28,10 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int | None
     """The same, under vLLM's name."""
     state: ModelState
+    capabilities: tuple[Capability, ...] | None
+    """What it can be asked for; null until the model was loaded once."""
+    parent: str | None
+    """The model by itself, where this is one with a LoRA adapter."""
 
     @classmethod
     def of(cls, card: ModelCard) -> ModelObject:
@@ -36,6 +43,8 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
             context_length=context,
             max_model_len=context,
             state=card.state,
+            capabilities=card.facts.capabilities if card.facts else None,
+            parent=card.parent,
         )
 
 
@@ -44,27 +53,35 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[ModelObject, ...]
 
 
-_MODEL_ID = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
+_LISTING = WITHOUT_BODY | WITHOUT_MODEL
+MODEL_ID = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def build_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["models"])
 
-    @router.get("/v1/models", response_model=None, responses=answers(ModelList))
-    async def list_models() -> Response:
+    @router.get(
+        "/v1/models",
+        response_model=None,
+        responses=answers(ModelList, never=_LISTING | {"model_not_found"}),
+    )
+    async def list_models(request: Request) -> Response:
         """Every model that this server can answer with, loaded or not."""
-        data = tuple(ModelObject.of(card) for card in services.registry.cards())
+        data = tuple(
+            ModelObject.of(card) for card in models_for(caller_of(request), services.registry).cards()
+        )
         return _json(ModelList(data=data))
 
     @router.get(
         "/v1/models/{model_id:path}",
         response_model=None,
-        responses=answers(ModelObject),
-        openapi_extra={"parameters": [_MODEL_ID]},
+        responses=answers(ModelObject, never=_LISTING),
+        openapi_extra={"parameters": [MODEL_ID]},
     )
     async def retrieve_model(request: Request) -> Response:
         """One model, by its id."""
-        return _json(ModelObject.of(services.registry.card(request.path_params["model_id"])))
+        models = models_for(caller_of(request), services.registry)
+        return _json(ModelObject.of(models.card(request.path_params["model_id"])))
 
     return router
 

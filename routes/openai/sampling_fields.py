@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from engine.errors import InvalidRequest
 from engine.sampling.params import SamplingParams
+from routes.caller import MAX_PRIORITY
 from routes.wire_body import WireBody, WireObject
 
 MAX_INT32 = 2**31 - 1
@@ -19,6 +20,7 @@ MAX_BIASED_TOKENS = 10_000
 MAX_ALLOWED_TOKENS = 10_000
 MAX_BAD_WORDS = 256
 MAX_BREAKERS = 16
+_SAMPLING_FIELDS = frozenset(SamplingParams.__struct_fields__)
 _REPLACED_BY_MIROSTAT = (
     "top_k",
     "top_p",
@@ -133,6 +135,8 @@ class SamplingFields(WireBody):
     ignore_eos: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
+    priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | None = None
+    """vLLM's: of requests that wait, a lower number goes first. How low it may be is the API key's to say."""
 
     @property
     def choices_per_prompt(self) -> int:
@@ -154,18 +158,17 @@ class SamplingFields(WireBody):
 
     def sampling_params(self) -> SamplingParams:
         """The canonical parameters; a field that is missing or null takes OpenAI's default."""
+        given: dict[str, Any] = {
+            name: _frozen(value)
+            for name in _SAMPLING_FIELDS & self.model_fields_set
+            if (value := getattr(self, name)) is not None
+        }
         # -1 is another way to turn these off: vLLM's for top_k, llama.cpp's for top_n_sigma.
-        changed: dict[str, Any] = {
-            "top_k": None if self.top_k is None else max(0, self.top_k),
-            "top_n_sigma": None if self.top_n_sigma is None else max(0.0, self.top_n_sigma),
-            "dry_sequence_breakers": _tuple(self.dry_sequence_breakers),
-            "bad_words": _tuple(self.bad_words),
-            "allowed_token_ids": _tuple(self.allowed_token_ids),
-        }
-        named: dict[str, Any] = {
-            name: changed.get(name, getattr(self, name)) for name in SamplingParams.__struct_fields__
-        }
-        return SamplingParams(**{name: value for name, value in named.items() if value is not None})
+        if "top_k" in given:
+            given["top_k"] = max(0, given["top_k"])
+        if "top_n_sigma" in given:
+            given["top_n_sigma"] = max(0.0, given["top_n_sigma"])
+        return SamplingParams(**given)
 
     def check(self, *, prompts: int, max_tokens: int | None, multiplier: Literal["n", "prompt"]) -> None:
         """What no field can tell alone. ``multiplier`` is the field to name when there are too many choices.
@@ -208,8 +211,6 @@ class SamplingFields(WireBody):
                 )
 
 
-def _tuple(items: list[Any] | None) -> tuple[Any, ...] | None:
-    """A list of a body, and the lists in it, as msgspec's frozen structs hold them."""
-    if items is None:
-        return None
-    return tuple(tuple(item) if isinstance(item, list) else item for item in items)
+def _frozen(value: object) -> object:
+    """A list of a body, and the lists in it, as msgspec's frozen structs hold them; all else as it is."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -34,6 +34,7 @@ class WireUsage(msgspec.Struct, frozen=True):
             total_tokens=usage.prompt_tokens + usage.completion_tokens,
             prompt_tokens_details=PromptTokensDetails(usage.cached_tokens),
             completion_tokens_details=CompletionTokensDetails(
+                reasoning_tokens=usage.reasoning_tokens,
                 accepted_prediction_tokens=usage.accepted_prediction_tokens,
                 rejected_prediction_tokens=usage.rejected_prediction_tokens,
             ),

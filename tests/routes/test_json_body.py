@@ -53,9 +53,9 @@ def test_the_place_is_named_as_openai_names_it(extra: dict[str, object], param: 
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "c"}]}, "messages[0].role"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{"id": "c"}]}]}, "messages[0].tool_calls"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
+        ({"messages": [{"role": "assistant", "content": "x", "audio": {"id": "a"}}]}, "messages[0].audio"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
             "messages[0].content[0].type",
@@ -161,3 +161,14 @@ async def test_a_body_that_does_not_come_is_408() -> None:
     answer = await post_parts(House(policy=RequestPolicy(body_timeout_s=0.01)), parts())
     assert answer.status_code == 408
     assert answer.json()["error"]["code"] == "body_timeout"
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("gzip", 415), ("br", 415), ("identity", 200)])
+async def test_a_body_that_is_packed_is_refused_by_what_it_is(encoding: str, status: int) -> None:
+    content = json.dumps(CHAT_BODY).encode()
+    headers = {"content-type": "application/json", "content-encoding": encoding}
+    async with House().client() as client:
+        answer = await client.post(CHAT_PATH, content=content, headers=headers)
+    assert answer.status_code == status
+    if status == 415:
+        assert f"content-encoding: {encoding}" in answer.json()["error"]["message"]

@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 from engine.constraint.spec import ConstraintSpec
 from routes.not_served import NotServed
 from routes.openai.chat.message import Message, TextPart, joined
+from routes.openai.chat.template_fields import TemplateFields
+from routes.openai.chat.tools import FunctionChoice, Functions, ToolChoice, Tools
 from routes.openai.constraint_fields import ConstraintFields, ResponseFormat, format_spec
 from routes.openai.sampling_fields import Count
 from routes.wire_body import WireObject
@@ -41,10 +43,7 @@ class Prediction(WireObject):
         return joined(self.content)
 
 
-_TOOLS = "tools are not there yet"
-
-
-class ChatCompletionBody(ConstraintFields):
+class ChatCompletionBody(ConstraintFields, TemplateFields):
     messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: Count | None = None
 
@@ -55,17 +54,16 @@ class ChatCompletionBody(ConstraintFields):
     service_tier: Literal["auto", "default"] | None = None
     store: Annotated[object, NotServed("answers are not kept", (False,))] = None
 
-    tools: Annotated[object, NotServed(_TOOLS, ([],))] = None
-    tool_choice: Annotated[object, NotServed(_TOOLS, ("none", "auto"))] = None
-    parallel_tool_calls: Annotated[object, NotServed(_TOOLS, (True, False))] = None
-    functions: Annotated[object, NotServed(_TOOLS)] = None
-    function_call: Annotated[object, NotServed(_TOOLS, ("none", "auto"))] = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Functions | None = None
+    function_call: FunctionChoice | None = None
     response_format: ResponseFormat | None = None
-    logprobs: Annotated[object, NotServed("log-probabilities are not there yet", (False,))] = None
-    top_logprobs: Annotated[object, NotServed("log-probabilities are not there yet")] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     modalities: Annotated[object, NotServed("models speak text only", (["text"],))] = None
     audio: Annotated[object, NotServed("models speak text only")] = None
-    reasoning_effort: Annotated[object, NotServed("thinking cannot be steered yet")] = None
     verbosity: Annotated[object, NotServed("models have no such switch", ("medium",))] = None
     prediction: Prediction | None = None
     web_search_options: Annotated[object, NotServed("a local model does not search the web")] = None

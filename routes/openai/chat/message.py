@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from engine.errors import InternalError
 from routes.not_served import UNSUPPORTED_FIELD, NotServed
+from routes.openai.chat.tools import FunctionName
 from routes.wire_body import WireObject
 
 
@@ -66,36 +67,78 @@ class UserMessage(WireObject):
         return joined(self.content)
 
 
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class CalledFunction(WireObject):
+    """``arguments`` is the text of a JSON object; ``parse`` refuses any other."""
+
+    name: FunctionName
+    arguments: str
+
+
+class FunctionCall(WireObject):
+    type: Literal["function"]
+    id: Id
+    function: CalledFunction
+
+
+class CustomCall(WireObject):
+    """Known, and refused by its type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["custom"]
+
+    @field_validator("type")
+    @classmethod
+    def _refuse(cls, call_type: str) -> str:
+        raise PydanticCustomError(UNSUPPORTED_FIELD, "this server serves tools of type 'function' only")
+
+
+Call = Annotated[FunctionCall | SkipJsonSchema[CustomCall], Field(discriminator="type")]
+
+
 class AssistantMessage(WireObject):
-    """What the model said before. ``content`` may be null only where ``refusal`` says it instead."""
+    """What the model said before. ``content`` may be null only where ``refusal`` or calls say it instead."""
 
     role: Literal["assistant"]
     content: AssistantContent | None = None
     refusal: str | None = None
     name: str | None = None
     audio: Annotated[object, NotServed("models speak text only")] = None
-    tool_calls: Annotated[object, NotServed("tools are not there yet", ([],))] = None
-    function_call: Annotated[object, NotServed("tools are not there yet")] = None
+    tool_calls: Annotated[list[Call], Field(max_length=128, fail_fast=True)] | None = None
+    function_call: CalledFunction | None = None
+    reasoning_content: str | None = None
+    """What it thought, as answers tell it: clients send back what they got. The template decides what of it counts."""
+    reasoning: str | None = None
+    """The same: one of the two is enough."""
 
     def text(self) -> str | None:
         return None if self.content is None else joined(self.content)
 
 
 class ToolMessage(WireObject):
-    """Known, and refused by its role."""
+    """What a tool answered to the call of that id."""
 
-    model_config = ConfigDict(extra="allow")
+    role: Literal["tool"]
+    content: TextContent
+    tool_call_id: Id
 
-    role: Literal["tool", "function"]
+    def text(self) -> str:
+        return joined(self.content)
 
-    @field_validator("role")
-    @classmethod
-    def _refuse(cls, role: str) -> str:
-        raise PydanticCustomError(UNSUPPORTED_FIELD, "this server does not serve tools yet")
+
+class FunctionMessage(WireObject):
+    """The older word for a tool's answer: to the last call of that function."""
+
+    role: Literal["function"]
+    content: str | None
+    name: FunctionName
 
 
 Message = Annotated[
-    InstructionMessage | UserMessage | AssistantMessage | SkipJsonSchema[ToolMessage],
+    InstructionMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage,
     Field(discriminator="role"),
 ]
 

@@ -6,24 +6,11 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
-from routes.not_served import NotServed
 from routes.openai.constraint_fields import ConstraintFields
-from routes.openai.sampling_fields import TokenId
+from routes.openai.sampling_fields import MAX_INT32, TokenId
+from routes.openai.text_or_tokens import shape
 
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
-
-
-def _shape(value: object) -> str:
-    """Which of the four shapes a prompt has; by its first item, so that one wrong item is named as such."""
-    if not isinstance(value, list):
-        return "text"
-    match value[:1]:
-        case [list()]:
-            return "token_lists"
-        case [int()]:
-            return "tokens"
-        case _:
-            return "texts"
 
 
 Prompt = Annotated[
@@ -31,15 +18,18 @@ Prompt = Annotated[
     | Annotated[list[str], Field(min_length=1, fail_fast=True), Tag("texts")]
     | Annotated[TokenIds, Tag("tokens")]
     | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True), Tag("token_lists")],
-    Discriminator(_shape),
+    Discriminator(shape),
 ]
 
 
 class CompletionBody(ConstraintFields):
     prompt: Prompt | None
     best_of: Annotated[int, Field(ge=1, le=20)] | None = None
-    """Honoured where it chooses nothing: when it equals ``n``."""
+    """Generate so many answers, and send the ``n`` that are likeliest per token."""
 
-    echo: Annotated[object, NotServed("echo is not there yet", (False,))] = None
-    logprobs: Annotated[object, NotServed("log-probabilities are not there yet")] = None
-    suffix: Annotated[object, NotServed("filling in the middle is not there yet", ("",))] = None
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
+    """0, beside ``echo`` alone, asks for the prompt and no answer: for its log-probabilities, most of all."""
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    suffix: str | None = None
+    """What comes behind the answer, for models that can fill in the middle; empty is none."""

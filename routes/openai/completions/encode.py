@@ -6,10 +6,12 @@ from typing import Literal
 
 import msgspec
 
+from engine.token_logprob import TokenLogprob
 from generation.events import Finished, FinishReason, Usage
 from routes.envelope import Envelope
-from routes.openai.chunk_encoder import ChunkEncoder
+from routes.openai.chunk_encoder import ChoiceEvent, ChunkEncoder
 from routes.openai.completions.body import CompletionBody
+from routes.openai.completions.logprobs import CompletionLogprobs, completion_logprobs
 from routes.openai.timings import WireTimings, wire_timings
 from routes.openai.usage import WireUsage
 
@@ -17,7 +19,7 @@ from routes.openai.usage import WireUsage
 class ChunkChoice(msgspec.Struct, frozen=True):
     index: int
     text: str
-    logprobs: None = None
+    logprobs: CompletionLogprobs | None = None
     finish_reason: FinishReason | None = None
     """Null before the end, as OpenAI sends it, though its specification has no schema for chunks alone."""
     timings: WireTimings | msgspec.UnsetType = msgspec.UNSET
@@ -40,11 +42,18 @@ class CompletionEncoder(ChunkEncoder):
         self._envelope = envelope
         self._no_usage = None if include_usage else msgspec.UNSET
 
-    def first_chunk(self, choice: int) -> None:
+    def first_chunk(self, first: ChoiceEvent) -> None:
         return None
 
-    def text_chunk(self, choice: int, text: str, obfuscation: str | msgspec.UnsetType) -> CompletionChunk:
-        return self._chunk(ChunkChoice(choice, text), obfuscation=obfuscation)
+    def text_chunk(
+        self,
+        choice: int,
+        text: str,
+        obfuscation: str | msgspec.UnsetType,
+        logprobs: tuple[TokenLogprob, ...] | None = None,
+    ) -> CompletionChunk:
+        shown = completion_logprobs(logprobs)
+        return self._chunk(ChunkChoice(choice, text, shown), obfuscation=obfuscation)
 
     def finish_chunk(self, end: Finished) -> CompletionChunk:
         timings = wire_timings(end.timings, self._envelope)

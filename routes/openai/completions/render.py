@@ -9,6 +9,7 @@ import msgspec
 from generation.events import FinishReason
 from generation.fold import Generation
 from routes.envelope import Envelope
+from routes.openai.completions.logprobs import CompletionLogprobs, completion_logprobs
 from routes.openai.timings import WireTimings, wire_timings
 from routes.openai.usage import WireUsage
 
@@ -17,7 +18,7 @@ class CompletionChoice(msgspec.Struct, frozen=True):
     index: int
     text: str
     finish_reason: FinishReason
-    logprobs: None = None
+    logprobs: CompletionLogprobs | None = None
     timings: WireTimings | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -40,7 +41,11 @@ def render(generation: Generation, envelope: Envelope) -> bytes:
             system_fingerprint=envelope.fingerprint,
             choices=tuple(
                 CompletionChoice(
-                    choice.index, choice.text, choice.reason, timings=wire_timings(choice.timings, envelope)
+                    choice.index,
+                    choice.text,
+                    choice.reason,
+                    completion_logprobs(choice.logprobs),
+                    timings=wire_timings(choice.timings, envelope),
                 )
                 for choice in generation.choices
             ),

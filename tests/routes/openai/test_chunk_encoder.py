@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from generation.events import Finished, Started, TextDelta, Timings, Usage
+from generation.events import Finished, ReasoningDelta, Started, TextDelta, Timings, Usage
 from routes.envelope import Envelope
 from routes.openai.chat.encode import ChatEncoder
 from routes.openai.completions.encode import CompletionEncoder
@@ -83,3 +83,19 @@ def test_timings_come_with_the_end_where_they_are_asked_for(
             if with_timings
             else None
         )
+
+
+@pytest.mark.parametrize("obfuscated", [False, True])
+def test_reasoning_has_two_names_in_chat_and_none_in_completions(obfuscated: bool) -> None:
+    chat = ChatEncoder(ENVELOPE, include_usage=False, include_obfuscation=obfuscated)
+    blob = chat.encode([ReasoningDelta(0, 'h"m'), ReasoningDelta(0, "."), TextDelta(0, "a")])
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in blob.split(b"\n\n")[:-1]]
+    assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
+        {"role": "assistant", "content": None, "refusal": None},
+        {"reasoning_content": 'h"m', "reasoning": 'h"m'},
+        {"reasoning_content": ".", "reasoning": "."},
+        {"content": "a"},
+    ]
+    assert len({len(event) % 64 for event in blob.split(b"\n\n")[1:3]}) == (1 if obfuscated else 2)
+    completions = CompletionEncoder(ENVELOPE, include_usage=False, include_obfuscation=obfuscated)
+    assert completions.encode([ReasoningDelta(0, "hm")]) == b""

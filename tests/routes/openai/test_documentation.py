@@ -9,7 +9,7 @@ import pytest
 from routes.openai.chat.body import ChatCompletionBody
 from routes.openai.completions.body import CompletionBody
 from routes.openai.errors import ERROR_ROWS
-from tests.fakes.house import BODIES, CHAT_PATH, COMPLETIONS_PATH, House, frames
+from tests.fakes.house import ADMIN_BODIES, BODIES, CHAT_PATH, COMPLETIONS_PATH, PLAIN_BODIES, House, frames
 
 Schema = dict[str, Any]
 
@@ -42,11 +42,20 @@ def test_every_route_is_there(document: Schema) -> None:
     assert document["paths"].keys() == {
         CHAT_PATH,
         COMPLETIONS_PATH,
+        *PLAIN_BODIES,
+        "/props",
         "/v1/models",
         "/v1/models/{model_id}",
         "/health",
         "/ready",
         "/metrics",
+        "/admin/v1/usage",
+        "/admin/v1/models",
+        "/admin/v1/models/{model_id}",
+        *ADMIN_BODIES,
+        "/admin/v1/jobs",
+        "/admin/v1/jobs/{job_id}",
+        "/admin/v1/jobs/{job_id}/events",
     }
 
 
@@ -65,7 +74,7 @@ def test_bodies_are_documented_as_they_are_read(
         {"foo": 1},
         {"n": 0},
         {"stop": ""},
-        {"logprobs": 5},
+        {"logprobs": -1},
         {"logit_bias": {"x": 1}},
         {"model": None},
     ):
@@ -81,7 +90,8 @@ def test_messages_are_documented_by_role(document: Schema) -> None:
         ({"role": "assistant", "content": None, "refusal": "no"}, True),
         ({"role": "user", "content": []}, False),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, False),
-        ({"role": "tool", "content": "x", "tool_call_id": "y"}, False),
+        ({"role": "tool", "content": "x", "tool_call_id": "y"}, True),
+        ({"role": "tool", "content": "x"}, False),
     ):
         assert validator.is_valid(BODIES[CHAT_PATH] | {"messages": [message]}) == is_right, message
 
@@ -89,8 +99,9 @@ def test_messages_are_documented_by_role(document: Schema) -> None:
 @pytest.mark.parametrize("path", BODIES)
 async def test_answers_are_documented_as_they_are_sent(document: Schema, path: str) -> None:
     responses: Schema = document["paths"][path]["post"]["responses"]
-    statuses = {str(row.status) for row in ERROR_ROWS.values()}
-    assert responses.keys() == statuses | {"200"}
+    statuses = {str(row.status) for row in ERROR_ROWS.values()} - {"405", "409"}
+    # The guards in front of all routes answer 403, a wrong method is no operation of the document, and 409 an admin's.
+    assert responses.keys() == statuses | {"200", "403"}
     content = responses["200"]["content"]
     house = House()
     whole = await house.post(path, BODIES[path])
@@ -101,3 +112,35 @@ async def test_answers_are_documented_as_they_are_sent(document: Schema, path: s
         jsonschema.validate(chunk, content["text/event-stream"]["schema"])
     error = await house.post(path, {})
     jsonschema.validate(error.json(), responses["400"]["content"]["application/json"]["schema"])
+
+
+@pytest.mark.parametrize("path", PLAIN_BODIES)
+async def test_answers_that_are_never_streamed_are_documented_as_they_are_sent(
+    document: Schema, path: str
+) -> None:
+    jsonschema.validate(PLAIN_BODIES[path], body_schema(document, path))
+    responses: Schema = document["paths"][path]["post"]["responses"]
+    assert responses["200"]["content"].keys() == {"application/json"}
+    whole = await House().post(path, PLAIN_BODIES[path])
+    jsonschema.validate(whole.json(), responses["200"]["content"]["application/json"]["schema"])
+    error = await House().post(path, {})
+    jsonschema.validate(error.json(), responses["400"]["content"]["application/json"]["schema"])
+
+
+def test_a_route_documents_no_error_that_it_cannot_answer_with(document: Schema) -> None:
+    told = {
+        (path, method): {int(status) for status in operation["responses"]}
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert told["/health", "get"] == {200, 403}
+    assert told["/v1/models", "get"] == {200, 401, 403, 500}
+    assert told["/v1/models/{model_id}", "get"] == {200, 401, 403, 404, 500}
+    assert {400, 404, 503} < told["/props", "get"]
+    assert told["/props", "get"].isdisjoint({405, 408, 413, 415})
+
+
+async def test_properties_are_documented_as_they_are_sent(document: Schema) -> None:
+    schema = document["paths"]["/props"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    async with House().client() as client:
+        jsonschema.validate((await client.get("/props")).json(), schema)

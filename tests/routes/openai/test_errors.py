@@ -32,7 +32,8 @@ def test_every_kind_is_told_in_openai_s_shape(error_class: type[NibbleError]) ->
     # Only what can work the second time is retried: bad input never can.
     is_retried = reply.status_code in RETRIED and reply.headers.get("x-should-retry") != "false"
     assert is_retried == (row.status in RETRIED and row.should_retry)
-    assert row.type == ("server_error" if row.status >= 500 else "invalid_request_error")
+    limited = "rate_limit_error" if row.status == 429 else "invalid_request_error"
+    assert row.type == ("server_error" if row.status >= 500 else limited)
 
 
 def test_it_is_the_shape_of_the_specification() -> None:

@@ -170,6 +170,9 @@ BOUNDS: list[tuple[str, list[object], list[object]]] = [
     ("regex", ["x"], ["", "x" * 65_537, {}, 1]),
     ("lark", ['start: "x"'], ["", "x" * 65_537, {}, 1]),
     ("user", ["", "x"], [1, ["x"]]),
+    ("lora", [[], [{"id": "poet"}], [{"id": 0, "scale": 0.5}], [{"id": "poet", "scale": -16}]],
+        [[{}], [{"id": ""}], [{"id": -1}], [{"id": "poet", "scale": 16.1}], [{"id": "poet", "x": 1}], {}, "poet", [1]]),
+    ("priority", [-100, 0, 100], [-101, 101, 1.0, True, "1"]),
     ("model", ["m"], ["", "x" * 513, 1]),
 ]  # fmt: skip
 
@@ -189,6 +192,28 @@ def test_every_shared_field_has_its_bounds_tested() -> None:
     shared = ChatCompletionBody.model_fields.keys() & CompletionBody.model_fields.keys()
     tested = {name for name, _, _ in BOUNDS} | {"stream_options", "logprobs"}
     assert shared == tested
+
+
+OWN: list[tuple[str, str, list[object], list[object]]] = [
+    ("chat", "logprobs", [True, False, None], [0, 1, 5, "true", [], {}]),
+    # Valid beside true logprobs alone: see the tests of parsing.
+    ("chat", "top_logprobs", [None], [-1, 21, 1.0, True, "5", [], {}]),
+    ("completions", "best_of", [1, 2, 20, None], [0, -1, 21, 1.0, True, "2"]),
+    ("completions", "suffix", ["", "x", None], [1, True, [], ["x"], {}]),
+    ("completions", "echo", [True, False, None], [0, 1, "true", []]),
+    ("completions", "logprobs", [0, 1, 5, None], [-1, 6, 1.0, True, False, "5", [], {}]),
+]
+
+
+@pytest.mark.parametrize(("dialect", "name", "served", "refused"), OWN)
+def test_bounds_of_fields_that_the_dialects_have_of_their_own(
+    dialect: str, name: str, served: list[object], refused: list[object]
+) -> None:
+    for value in served:
+        assert refusal(dialect, with_raw(dialect, name, json.dumps(value).encode())) is None, value
+    for value in refused:
+        error = refusal(dialect, with_raw(dialect, name, json.dumps(value).encode()))
+        assert (error and error.param) == name, value
 
 
 LABELS: list[tuple[str, list[object], list[object]]] = [

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from tests.fakes.facts import CONTEXT
 from tests.fakes.house import House
-from tests.fakes.registry import CONTEXT, MODEL, card
+from tests.fakes.registry import MODEL, card
 from tests.fakes.specification import validate
 
 LOADED = {
@@ -12,13 +13,22 @@ LOADED = {
     "context_length": CONTEXT,
     "max_model_len": CONTEXT,
     "state": "ready",
+    "capabilities": ["chat", "completion", "tools"],
+    "parent": None,
 }
 
 
 async def test_models_are_listed_loaded_or_not() -> None:
     house = House()
     house.registry.known["org/other"] = card("org/other", is_loaded=False)
-    unloaded = {"id": "org/other", "context_length": None, "max_model_len": None, "state": "registered"}
+    unloaded = {
+        "id": "org/other",
+        "context_length": None,
+        "max_model_len": None,
+        "state": "registered",
+        "capabilities": None,
+        "parent": None,
+    }
     async with house.client() as client:
         listed = (await client.get("/v1/models")).json()
         assert listed == {"object": "list", "data": [LOADED, LOADED | unloaded]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import openai
 import pytest
 from openai import AsyncOpenAI
@@ -146,3 +147,29 @@ async def test_a_failure_within_a_stream_raises() -> None:
             await read()
     assert texts == ["", "half"]
     assert caught.value.code == "worker_died"
+
+
+async def test_reasoning_comes_apart_from_the_answer_streamed_and_not() -> None:
+    engine = FakeEngine(answer("<think>", "Hm", ".", "</think>", "\n\n", "Hi", "!"))
+    engine.facts = msgspec.structs.replace(engine.facts, reasoning_format="think")
+    async with client(House(engine)) as ours:
+        create = ours.chat.completions.create
+        whole = await create(model=MODEL, messages=[{"role": "user", "content": "Hi"}])
+        stream = await create(
+            model=MODEL,
+            messages=[{"role": "user", "content": "Hi"}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = [chunk async for chunk in stream]
+    message = whole.choices[0].message
+    assert message.content == "Hi!"
+    assert message.model_extra == {"reasoning_content": "Hm.", "reasoning": "Hm."}
+    deltas = [chunk.choices[0].delta for chunk in chunks[:-1]]
+    assert "".join(delta.content or "" for delta in deltas) == "Hi!"
+    for name in ("reasoning_content", "reasoning"):
+        assert "".join((delta.model_extra or {}).get(name, "") for delta in deltas) == "Hm."
+    for usage in (whole.usage, chunks[-1].usage):
+        assert usage
+        assert usage.completion_tokens_details
+        assert usage.completion_tokens_details.reasoning_tokens == 4

@@ -12,14 +12,26 @@ from routes.json_body import validate as read
 from routes.not_served import NotServed
 from routes.openai.chat.body import ChatCompletionBody
 from routes.openai.completions.body import CompletionBody
-from routes.wire_body import WireBody
+from routes.openai.embeddings.body import EmbeddingBody
+from routes.wire_body import ModelBody
 from tests.fakes.engine import FakeEngine, answer
-from tests.fakes.house import BODIES, CHAT_BODY, CHAT_PATH, COMPLETION_BODY, COMPLETIONS_PATH, House, frames
+from tests.fakes.house import (
+    BODIES,
+    CHAT_BODY,
+    CHAT_PATH,
+    COMPLETION_BODY,
+    COMPLETIONS_PATH,
+    EMBEDDINGS_PATH,
+    PLAIN_BODIES,
+    House,
+    frames,
+)
 from tests.fakes.specification import properties, validate
 
-DIALECTS: list[tuple[type[WireBody], dict[str, object], str]] = [
+DIALECTS: list[tuple[type[ModelBody], dict[str, object], str]] = [
     (ChatCompletionBody, CHAT_BODY, "CreateChatCompletionRequest"),
     (CompletionBody, COMPLETION_BODY, "CreateCompletionRequest"),
+    (EmbeddingBody, PLAIN_BODIES[EMBEDDINGS_PATH], "CreateEmbeddingRequest"),
 ]
 REFUSED = [
     (body, minimal, name, field)
@@ -32,14 +44,14 @@ REFUSED = [
 
 @pytest.mark.parametrize(("body", "minimal", "name"), DIALECTS)
 def test_every_field_of_the_specification_is_in_our_table(
-    body: type[WireBody], minimal: dict[str, object], name: str
+    body: type[ModelBody], minimal: dict[str, object], name: str
 ) -> None:
     assert properties(name).keys() - body.model_fields.keys() == set()
 
 
 @pytest.mark.parametrize(("body", "minimal", "name"), DIALECTS)
 def test_no_other_field_is_refused_as_if_openai_knew_it(
-    body: type[WireBody], minimal: dict[str, object], name: str
+    body: type[ModelBody], minimal: dict[str, object], name: str
 ) -> None:
     refused = {field for owner, _, field, _ in REFUSED if owner is body}
     assert refused - properties(name).keys() == set()
@@ -47,7 +59,7 @@ def test_no_other_field_is_refused_as_if_openai_knew_it(
 
 @pytest.mark.parametrize(("body", "minimal", "name", "refusal"), REFUSED)
 def test_a_refused_field_takes_what_asks_for_nothing_and_names_itself_for_the_rest(
-    body: type[WireBody], minimal: dict[str, object], name: str, refusal: NotServed
+    body: type[ModelBody], minimal: dict[str, object], name: str, refusal: NotServed
 ) -> None:
     for harmless in (None, *refusal.harmless):
         read(json.dumps(minimal | {name: harmless}).encode(), body, strict=True)
@@ -67,6 +79,16 @@ WHOLE = {CHAT_PATH: "CreateChatCompletionResponse", COMPLETIONS_PATH: "CreateCom
 async def test_whole_answers_are_in_their_schema(path: str) -> None:
     house = House(FakeEngine(answer("Hello", reason="length")))
     validate((await house.post(path, BODIES[path])).json(), WHOLE[path])
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+async def test_embeddings_are_in_their_schema(form: str) -> None:
+    body = PLAIN_BODIES[EMBEDDINGS_PATH] | {"encoding_format": form}
+    reply = (await House().post(EMBEDDINGS_PATH, body)).json()
+    if form == "base64":
+        # The specification leaves out what OpenAI's own clients ask for.
+        reply["data"] = [item | {"embedding": [0.0]} for item in reply["data"]]
+    validate(reply, "CreateEmbeddingResponse")
 
 
 @pytest.mark.parametrize("path", WHOLE)

@@ -4,54 +4,151 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.events import Accepted, FinishReason
+from engine.token_logprob import Alternative, TokenLogprob
 from tests.fakes.engine import FakeEngine, Step, end, piece
 from tests.fakes.house import BODIES, CHAT_PATH, COMPLETIONS_PATH, House, frames
 
 Answer = dict[str, Any]
 
 MAX_CHOICES = 4
+ALTERNATIVES = st.builds(Alternative, st.binary(max_size=4), st.floats(-99, 0), st.booleans())
+LOGPROBS = st.lists(
+    st.builds(
+        TokenLogprob,
+        st.binary(max_size=4),
+        st.floats(-99, 0),
+        st.integers(0, 99),
+        st.lists(ALTERNATIVES, max_size=3).map(tuple),
+        st.booleans(),
+    ),
+    max_size=3,
+).map(tuple)
+ASKING: dict[str, dict[str, object]] = {CHAT_PATH: {"logprobs": True}, COMPLETIONS_PATH: {"logprobs": 3}}
+
+
+CALLING: dict[str, dict[str, object]] = {
+    "": {},
+    "tools": {"tools": [{"type": "function", "function": {"name": "look"}}]},
+    "functions": {"functions": [{"name": "look"}]},
+}
+"""How the request offers something to call; completions know of no calls."""
+CALL = '<tool_call>\n{"name": "look", "arguments": {"x": "\\u00fc, y"}}\n</tool_call>'
+
+
+@dataclass(frozen=True)
+class Scripted:
+    choices: int
+    is_scored: bool
+    calling: str
+    steps: list[Step]
 
 
 @st.composite
-def scripts(draw: st.DrawFn) -> tuple[int, list[Step]]:
-    """How many choices, and steps in which their texts come interleaved, some with their end, some before it."""
+def called(draw: st.DrawFn, choices: int, calling: str) -> list[tuple[int, str]]:
+    """Calls behind some of the choices, cut anywhere. The older ``functions`` are called one at a time."""
+    written = ("", CALL) if calling == "functions" else ("", CALL, f"{CALL}\n{CALL}")
+    parts: list[tuple[int, str]] = []
+    for choice in range(choices):
+        text = draw(st.sampled_from(written))
+        cuts = sorted(draw(st.sets(st.integers(1, 60), max_size=4)))
+        parts += [(choice, text[a:b]) for a, b in pairwise((0, *cuts, len(text))) if text[a:b]]
+    return parts
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> Scripted:
+    """The texts of the choices come interleaved, some with their end, some before it."""
     choices = draw(st.integers(1, MAX_CHOICES))
-    texts = draw(st.lists(st.tuples(st.integers(0, choices - 1), st.text()), max_size=20))
+    calling = draw(st.sampled_from(sorted(CALLING)))
+    part = st.one_of(st.text(), st.sampled_from(("<think>", "</thi", "nk>", "</think>")))
+    texts = draw(st.lists(st.tuples(st.integers(0, choices - 1), part), max_size=20))
+    if calling:
+        texts += draw(called(choices, calling))
     reasons: list[FinishReason] = draw(
         st.lists(st.sampled_from(("stop", "length")), min_size=choices, max_size=choices)
     )
+    is_scored = draw(st.booleans())
+    scores = LOGPROBS if is_scored else st.none()
     cuts = draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts)))
     steps: list[Step] = [[Accepted(1, 9)]]
     for (choice, text), is_cut in zip(texts, cuts, strict=True):
         if is_cut or len(steps) == 1:
             steps.append([])
-        steps[-1].append(piece(text, choice))
+        steps[-1].append(piece(text, choice, logprobs=draw(scores)))
     ends = [
         end(
             choice,
             reason,
-            text=draw(st.text(max_size=3)),
+            text="" if calling else draw(st.text(max_size=3)),
             prompt=9 if choice == 0 else 0,
             cached=draw(st.integers(0, 9)) if choice == 0 else 0,
             completion=draw(st.integers(0, 50)),
+            logprobs=draw(scores),
         )
         for choice, reason in enumerate(reasons)
     ]
     order = draw(st.permutations(ends))
     last: list[Step] = [[item] for item in order] if draw(st.booleans()) else [list(order)]
-    return choices, steps + last
+    return Scripted(choices, is_scored, calling, steps + last)
+
+
+def merge(logprobs: dict[int, Answer], choice: Answer) -> None:
+    """Add up the lists of what a chunk tells of its tokens."""
+    if choice["logprobs"] is not None:
+        merged = logprobs.setdefault(choice["index"], {})
+        for name, values in choice["logprobs"].items():
+            merged[name] = None if values is None else merged.get(name, []) + values
+
+
+def add_delta(message: Answer, delta: Answer) -> None:
+    """Add up as clients do: texts are joined, calls by their index."""
+    (name, *others) = delta
+    assert (name, others) in (
+        ("content", []),
+        ("reasoning_content", ["reasoning"]),
+        ("tool_calls", []),
+        ("function_call", []),
+    )
+    match name:
+        case "tool_calls":
+            (part,) = delta[name]
+            calls = message.setdefault(name, [])
+            if part["index"] == len(calls):
+                calls.append({"id": part["id"], "type": part["type"], "function": dict(part["function"])})
+            else:
+                assert part.keys() == {"index", "function"}
+                assert part["function"].keys() == {"arguments"}
+                calls[part["index"]]["function"]["arguments"] += part["function"]["arguments"]
+        case "function_call":
+            call = message.setdefault(name, {"name": "", "arguments": ""})
+            call |= {key: call[key] + text for key, text in delta[name].items()}
+        case _:
+            for each, text in delta.items():
+                message[each] = (message.get(each) or "") + text
+
+
+def without_ids(choices: list[Answer]) -> list[Answer]:
+    """The ids of calls are made up for each answer."""
+    for choice in choices:
+        for call in choice.get("message", {}).get("tool_calls", ()):
+            assert call.pop("id").startswith("call_")
+    return choices
 
 
 def reassemble_chat(chunks: list[Answer]) -> list[Answer]:
     messages: dict[int, Answer] = {}
     reasons: dict[int, str] = {}
+    logprobs: dict[int, Answer] = {}
     for chunk in chunks:
         for choice in chunk["choices"]:
             index, delta = choice["index"], choice["delta"]
@@ -60,14 +157,20 @@ def reassemble_chat(chunks: list[Answer]) -> list[Answer]:
                 assert delta == {}
                 reasons[index] = choice["finish_reason"]
             elif index in messages:
-                assert delta.keys() == {"content"}
-                messages[index]["content"] += delta["content"]
+                add_delta(messages[index], delta)
             else:
-                assert delta == {"role": "assistant", "content": "", "refusal": None}
+                assert delta in (
+                    {"role": "assistant", "content": text, "refusal": None} for text in ("", None)
+                )
                 messages[index] = dict(delta)
-            assert choice["logprobs"] is None
+            merge(logprobs, choice)
     return [
-        {"index": index, "message": messages[index], "finish_reason": reasons[index], "logprobs": None}
+        {
+            "index": index,
+            "message": messages[index],
+            "finish_reason": reasons[index],
+            "logprobs": logprobs.get(index),
+        }
         for index in sorted(messages)
     ]
 
@@ -75,6 +178,7 @@ def reassemble_chat(chunks: list[Answer]) -> list[Answer]:
 def reassemble_completions(chunks: list[Answer]) -> list[Answer]:
     texts: dict[int, str] = {}
     reasons: dict[int, str] = {}
+    logprobs: dict[int, Answer] = {}
     for chunk in chunks:
         for choice in chunk["choices"]:
             index = choice["index"]
@@ -83,8 +187,14 @@ def reassemble_completions(chunks: list[Answer]) -> list[Answer]:
             if choice["finish_reason"]:
                 assert choice["text"] == ""
                 reasons[index] = choice["finish_reason"]
+            merge(logprobs, choice)
     return [
-        {"index": index, "text": texts[index], "finish_reason": reasons[index], "logprobs": None}
+        {
+            "index": index,
+            "text": texts[index],
+            "finish_reason": reasons[index],
+            "logprobs": logprobs.get(index),
+        }
         for index in sorted(texts)
     ]
 
@@ -100,17 +210,25 @@ def test_every_dialect_is_tested() -> None:
 
 
 @pytest.mark.parametrize("path", REASSEMBLERS)
-@settings(max_examples=60, deadline=None)
-@given(scripts(), st.booleans(), st.booleans())
+@settings(max_examples=100, deadline=None)
+@given(scripts(), st.booleans(), st.booleans(), st.booleans())
 def test_the_reassembled_stream_equals_the_whole_answer(
-    path: str, script: tuple[int, list[Step]], include_usage: bool, include_obfuscation: bool
+    path: str, script: Scripted, include_usage: bool, include_obfuscation: bool, thinks: bool
 ) -> None:
-    asyncio.run(compare(path, *script, include_usage, include_obfuscation))
+    engine = FakeEngine(script.steps)
+    if thinks:
+        engine.facts = msgspec.structs.replace(engine.facts, reasoning_format="think")
+    asyncio.run(compare(path, script, engine, include_usage, include_obfuscation))
 
 
-async def compare(path: str, n: int, steps: list[Step], include_usage: bool, obfuscate: bool) -> None:
-    house = House(FakeEngine(steps))
-    body = BODIES[path] | {"n": n}
+async def compare(
+    path: str, script: Scripted, engine: FakeEngine, include_usage: bool, obfuscate: bool
+) -> None:
+    house = House(engine)
+    is_scored = script.is_scored
+    body = BODIES[path] | {"n": script.choices} | (ASKING[path] if is_scored else {})
+    if path == CHAT_PATH:
+        body |= CALLING[script.calling]
     whole: Answer = (await house.post(path, body)).json()
     options = {"include_usage": include_usage, "include_obfuscation": obfuscate}
     streamed = await house.post(path, body | {"stream": True, "stream_options": options})
@@ -123,7 +241,14 @@ async def compare(path: str, n: int, steps: list[Step], include_usage: bool, obf
     else:
         assert not any("usage" in chunk for chunk in chunks)
     assert any("obfuscation" in chunk for chunk in chunks) <= obfuscate
-    assert REASSEMBLERS[path](chunks) == whole["choices"]
+    told = REASSEMBLERS[path](chunks)
+    for streamed_choice, choice in zip(told, whole["choices"], strict=True):
+        assert (choice["logprobs"] is not None) == is_scored
+        if is_scored and streamed_choice["logprobs"] is None:
+            # A choice without a token: whole it has empty lists, and in a stream there is no chunk to hold them.
+            assert not any(choice.pop("logprobs").values())
+            del streamed_choice["logprobs"]
+    assert without_ids(told) == without_ids(whole["choices"])
 
     heads = {(chunk["id"], chunk["created"], chunk["model"], chunk["system_fingerprint"]) for chunk in chunks}
     (head,) = heads

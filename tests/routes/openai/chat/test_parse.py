@@ -160,6 +160,22 @@ def test_content_and_a_refusal_contradict_each_other() -> None:
     assert caught.value.param == "messages[0].refusal"
 
 
+@pytest.mark.parametrize(
+    ("fields", "logprobs"),
+    [
+        ({}, None),
+        ({"logprobs": False}, None),
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 0}, 0),
+        ({"logprobs": True, "top_logprobs": 20}, 20),
+    ],
+)
+def test_log_probabilities_are_asked_for_with_so_many_alternatives(
+    fields: dict[str, object], logprobs: int | None
+) -> None:
+    assert parsed(**fields).logprobs == logprobs
+
+
 def test_max_tokens_has_two_names_and_one_value() -> None:
     assert parsed(max_tokens=5).max_tokens == 5
     assert parsed(max_tokens=5, max_completion_tokens=5).max_tokens == 5
@@ -171,6 +187,8 @@ def test_max_tokens_has_two_names_and_one_value() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
+        ({"top_logprobs": 0}, "top_logprobs"),
+        ({"top_logprobs": 5, "logprobs": False}, "top_logprobs"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": False, "stream_options": {}}, "stream_options"),
         ({"min_tokens": 5, "max_tokens": 4}, "min_tokens"),

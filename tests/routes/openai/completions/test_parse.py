@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from engine.errors import InvalidRequest, UnsupportedField
-from engine.prompt import Prompt, TextPrompt, TokenPrompt
+from engine.errors import InvalidRequest
+from engine.prompt import InfillPrompt, Prompt, TextPrompt, TokenPrompt
 from generation.request import GenerationRequest
 from routes.json_body import validate
 from routes.openai.completions.body import CompletionBody
@@ -63,6 +63,33 @@ def test_the_default_is_16_tokens() -> None:
     assert parsed(max_tokens=1).max_tokens == 1
 
 
+@pytest.mark.parametrize("logprobs", [None, 0, 5])
+def test_log_probabilities_are_asked_for_by_their_number(logprobs: int | None) -> None:
+    assert parsed(logprobs=logprobs).logprobs == logprobs
+
+
+def test_a_suffix_makes_a_gap_in_each_prompt() -> None:
+    assert parsed(suffix="z").prompts == (InfillPrompt(TextPrompt("Once"), "z"),)
+    assert parsed(suffix="z", prompt=[[1], [2]]).prompts == (
+        InfillPrompt(TokenPrompt((1,)), "z"),
+        InfillPrompt(TokenPrompt((2,)), "z"),
+    )
+    assert parsed(suffix="").prompts == parsed(suffix=None).prompts == (TextPrompt("Once"),)
+
+
+def test_no_tokens_are_asked_for_beside_an_echo_alone() -> None:
+    assert parsed(echo=True).echo
+    assert not parsed(echo=False).echo
+    assert parsed(echo=True, max_tokens=0).max_tokens == 0
+    for fields in ({}, {"echo": False}, {"echo": None}):
+        with pytest.raises(InvalidRequest) as caught:
+            parsed(max_tokens=0, **fields)
+        assert caught.value.param == "max_tokens"
+    with pytest.raises(InvalidRequest) as caught:
+        parsed(max_tokens=0, echo=True, min_tokens=1)
+    assert caught.value.param == "min_tokens"
+
+
 def test_min_tokens_is_compared_with_the_default_too() -> None:
     with pytest.raises(InvalidRequest) as caught:
         parsed(min_tokens=17)
@@ -82,11 +109,36 @@ def test_choices_are_bounded_over_all_prompts(prompts: int, n: int, param: str |
         assert caught.value.param == param
 
 
-def test_best_of_is_served_where_it_chooses_nothing() -> None:
-    assert parsed(best_of=1).n == 1
-    assert parsed(best_of=3, n=3).n == 3
-    with pytest.raises(UnsupportedField) as caught:
-        parsed(best_of=3)
+@pytest.mark.parametrize(
+    ("fields", "n", "candidates"),
+    [
+        ({}, 1, 1),
+        ({"n": 30}, 30, 30),
+        ({"best_of": 1}, 1, 1),
+        ({"best_of": 3, "n": 3, "stream": True}, 3, 3),
+        ({"best_of": 3}, 1, 3),
+        ({"best_of": 20, "n": 5}, 5, 20),
+        ({"best_of": 20, "prompt": ["a"] * (MAX_CHOICES // 20)}, 1, 20),
+    ],
+)
+def test_the_best_are_chosen_of_so_many(fields: dict[str, object], n: int, candidates: int) -> None:
+    request = parsed(**fields)
+    assert (request.n, request.candidates, request.is_ranked) == (n, candidates, candidates > n)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"best_of": 0},
+        {"best_of": 21},
+        {"best_of": 2, "n": 3},
+        {"best_of": 2, "stream": True},
+        {"best_of": 20, "prompt": ["a"] * (MAX_CHOICES // 20 + 1)},
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parsed(**fields)
     assert caught.value.param == "best_of"
 
 

@@ -1,0 +1,1 @@
+"""What only keys of the scope ``admin`` may ask for."""

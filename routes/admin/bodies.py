@@ -1,0 +1,101 @@
+"""What an admin sends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from engine.template_choice import template_names
+from model_registry.model_settings import ModelSettings
+from model_registry.store.model_store import ALIAS
+from routes.openai.documentation import Schema, struct_schema
+from routes.wire_body import ModelBody, WireObject
+
+
+class LoadBody(ModelBody):
+    """Which model to load."""
+
+
+class UnloadBody(ModelBody):
+    """Which model to unload, and what is to become of the requests that hold it."""
+
+    wait_s: Annotated[float, Field(ge=0, le=3600)] | None = None
+    """Seconds to wait until nobody uses it; null is 0."""
+    force: bool | None = None
+    """Whether to end the requests that hold it, with an error."""
+
+
+class PullBody(WireObject):
+    """What to fetch."""
+
+    source: Annotated[str, Field(min_length=1, max_length=2048)]
+
+
+class ImportBody(WireObject):
+    """Which file of the server's machine to serve."""
+
+    path: Annotated[str, Field(min_length=1, max_length=4096, pattern="^/")]
+
+
+class VerifyBody(ModelBody):
+    """Which model to read whole."""
+
+
+class QuantizeBody(ModelBody):
+    """Which model to quantise, and to what."""
+
+    to: Annotated[str, Field(min_length=1, max_length=40)]
+    """A type such as Q4_K_M."""
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Of the new model; null is that of the old with the type behind it."""
+    allow_requantize: bool | None = None
+    """Whether a file that is quantised already will do."""
+
+
+def _settings_schema() -> Schema:
+    """That of ``ModelSettings``, any of which may be null."""
+    return struct_schema(ModelSettings)
+
+
+def checked_settings(values: Mapping[str, object]) -> ModelSettings:
+    """Raises ValueError, which names the setting and the fault."""
+    try:
+        settings = msgspec.convert(dict(values), ModelSettings)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$.")
+        raise ValueError(f"{place.strip('`') or 'a setting'}: {message[:1].lower()}{message[1:]}") from None
+    if settings.chat_template is not None and settings.chat_template not in template_names():
+        # A path would have the server read any file, and show it.
+        raise ValueError(
+            f"chat_template: names one of {', '.join(template_names())}; a file is set in nibble.toml"
+        )
+    return settings
+
+
+def _check(values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        checked_settings(values)
+    except ValueError as error:
+        raise PydanticCustomError("setting", "{why}", {"why": str(error)[:300]}) from None
+    return values
+
+
+Alias = Annotated[str, Field(pattern=f"^{ALIAS.pattern}$", max_length=200)]
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class AmendBody(WireObject):
+    """What is to be said of a model from now on; null, or nothing, leaves what is said."""
+
+    aliases: Annotated[list[Alias], Field(max_length=64)] | None = None
+    """All other names that requests may use."""
+    tags: Annotated[list[Tag], Field(max_length=64)] | None = None
+    notes: Annotated[str, Field(max_length=10_000)] | None = None
+    settings: Annotated[dict[str, Any], AfterValidator(_check), WithJsonSchema(_settings_schema())] | None = (
+        None
+    )
+    """Settings to change, by name; null unsets one. They count from the next load."""

@@ -1,0 +1,101 @@
+"""Long work on models: asked for here, and followed in ``jobs``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from fastapi import APIRouter, Request, Response
+
+from engine.quantization_type import quantization_type
+from model_registry.jobs.job import JobSnapshot
+from model_registry.jobs.job_order import ImportOrder, JobOrder, PullOrder, QuantizeOrder, VerifyOrder
+from model_registry.quantize.model_name import checked_name
+from routes.admin.bodies import ImportBody, PullBody, QuantizeBody, VerifyBody
+from routes.admin.models import json_answer
+from routes.allowed_models import models_for
+from routes.caller import Caller, caller_of
+from routes.http_errors import NotPermitted
+from routes.json_body import read_json_body
+from routes.openai.documentation import WITHOUT_MODEL, answers, request_body
+from routes.services import Services
+from routes.wire_body import WireObject
+
+_BodyT = TypeVar("_BodyT", bound=WireObject)
+_RouteT = TypeVar("_RouteT", bound=Callable[[Request], Awaitable[Response]])
+_ACCEPTED = 202
+_NEVER = (WITHOUT_MODEL - {"invalid_request", "queue_full", "model_unavailable"}) | {
+    "unsupported_field",
+    "context_length_exceeded",
+}
+_NAMING_NONE = frozenset({"model_not_found"})
+"""What a body that names no model here cannot be answered with."""
+
+
+def build_router(services: Services) -> APIRouter:
+    router = APIRouter(tags=["admin"])
+
+    def offered(
+        what: str, body: type[WireObject], never: frozenset[str] = frozenset()
+    ) -> Callable[[_RouteT], _RouteT]:
+        """The decorator of a route that begins a job. ``never`` are kinds of errors that only it cannot answer with."""
+        return router.post(
+            f"/admin/v1/models/{what}",
+            response_model=None,
+            responses=answers(JobSnapshot, never=_NEVER | never, status=_ACCEPTED),
+            openapi_extra=request_body(body),
+        )
+
+    async def read(request: Request, body: type[_BodyT]) -> _BodyT:
+        return (await read_json_body(request, body, services.strict_policy)).value
+
+    def begun(order: JobOrder) -> Response:
+        job = services.jobs.submit(order)
+        answer = json_answer(job, _ACCEPTED)
+        answer.headers["location"] = f"/admin/v1/jobs/{job.id}"
+        return answer
+
+    @offered("pull", PullBody, _NAMING_NONE)
+    async def pull(request: Request) -> Response:
+        """Fetch a model into the models directory and try it out: a job. One that was interrupted goes on."""
+        body = await read(request, PullBody)
+        _permit_new(caller_of(request))
+        return begun(PullOrder(body.source))
+
+    @offered("import", ImportBody, _NAMING_NONE)
+    async def import_model(request: Request) -> Response:
+        """Link a file of the server's machine into the models directory and try it out: a job."""
+        body = await read(request, ImportBody)
+        _permit_new(caller_of(request))
+        return begun(ImportOrder(body.path))
+
+    @offered("verify", VerifyBody)
+    async def verify(request: Request) -> Response:
+        """Read a model's files whole, compare them with what they were, and try it out: a job."""
+        body = await read(request, VerifyBody)
+        detail = models_for(caller_of(request), services.registry).detail(body.model)
+        return begun(VerifyOrder(detail.id))
+
+    @offered("quantize", QuantizeBody)
+    async def quantize(request: Request) -> Response:
+        """Make a new model of another, in a smaller type, and try it out: a job."""
+        body = await read(request, QuantizeBody)
+        caller = caller_of(request)
+        detail = models_for(caller, services.registry).detail(body.model)
+        _permit_new(caller)
+        return begun(
+            QuantizeOrder(
+                model=detail.id,
+                to=quantization_type(body.to).name,
+                name=None if body.name is None else checked_name(body.name),
+                allow_requantize=bool(body.allow_requantize),
+            )
+        )
+
+    return router
+
+
+def _permit_new(caller: Caller) -> None:
+    """Raises NotPermitted for a key of certain models: what it fetched would be none of them."""
+    if caller.models is not None:
+        raise NotPermitted(f"The API key '{caller.name}' is for certain models, and may not bring new ones.")

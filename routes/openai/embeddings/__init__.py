@@ -1,0 +1,1 @@
+"""``POST /v1/embeddings``: texts or tokens in, a vector for each out."""

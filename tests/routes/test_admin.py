@@ -1,0 +1,228 @@
+"""The admin's routes over fakes: what is asked for arrives, what comes back is told, and keys keep to their models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from engine.errors import InsufficientMemory, ModelBusy, ModelLoadTimeout, QueueFull
+from model_registry.jobs.job_order import ImportOrder, PullOrder, QuantizeOrder, VerifyOrder
+from model_registry.model_settings import ModelSettings
+from routes.services import RequestPolicy
+from tests.fakes.callers import FakeCaller
+from tests.fakes.house import ADMIN_BODIES, House
+from tests.fakes.registry import MODEL, card
+
+QUANTIZED = QuantizeOrder(model=MODEL, to="Q4_K_M", name="small", allow_requantize=True)
+BASE = "/admin/v1/models"
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+@pytest.fixture
+async def http(house: House) -> AsyncIterator[httpx.AsyncClient]:
+    async with house.client() as client:
+        yield client
+
+
+def restricted(house: House, *models: str) -> dict[str, str]:
+    """Headers of an admin's key for certain models."""
+    house.callers.keys["secret"] = FakeCaller("alice", models=frozenset(models))
+    return {"authorization": "Bearer secret"}
+
+
+async def test_all_models_are_told_and_each_by_its_name(house: House, http: httpx.AsyncClient) -> None:
+    listed = (await http.get(BASE)).json()
+    one = (await http.get(f"{BASE}/{MODEL}")).json()
+    assert listed == {"object": "list", "data": [one]}
+    assert one["memory"]["resident_bytes"] == 1 << 28
+    assert one["use"]["tokens_per_s"] == 100
+    assert one["facts"]["kv_layout"] == "partitioned"
+    assert (await http.get(f"{BASE}/nothing")).status_code == 404
+
+
+async def test_load_and_unload(house: House, http: httpx.AsyncClient) -> None:
+    told = await http.post(f"{BASE}/unload", json={"model": MODEL, "wait_s": 5, "force": True})
+    assert (told.status_code, told.json()["state"], told.json()["use"]) == (200, "unloaded", None)
+    await http.post(f"{BASE}/unload", json={"model": MODEL, "wait_s": None, "force": None})
+    assert house.registry.unloads == [(MODEL, 5.0, True), (MODEL, 0.0, False)]
+    told = await http.post(f"{BASE}/load", json={"model": MODEL})
+    assert (told.status_code, told.json()["state"]) == (200, "ready")
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "status"),
+    [
+        ("unload", ModelBusy("3 requests hold it", param="model"), 409),
+        ("load", InsufficientMemory("needs 9 MB and 8 MB are free"), 503),
+        ("load", ModelLoadTimeout("did not load within 900 seconds"), 504),
+    ],
+)
+async def test_refusals_keep_their_kind(
+    house: House, http: httpx.AsyncClient, path: str, error: InsufficientMemory, status: int
+) -> None:
+    house.registry.load_error = error
+    told = await http.post(f"{BASE}/{path}", json={"model": MODEL})
+    assert (told.status_code, told.json()["error"]["code"]) == (status, error.kind)
+    assert told.json()["error"]["message"] == error.message
+    if status != 503:
+        assert told.headers["x-should-retry"] == "false"
+
+
+async def test_words_are_changed_and_nulls_leave_them(house: House, http: httpx.AsyncClient) -> None:
+    path = f"{BASE}/{MODEL}"
+    body = {"aliases": ["gpt-4o"], "tags": ["a"], "notes": "x", "settings": {"context": 64, "pin": True}}
+    told = (await http.patch(path, json=body)).json()
+    assert (told["aliases"], told["tags"], told["notes"]) == (["gpt-4o"], ["a"], "x")
+    assert told["settings"] == {"context": 64, "pin": True}
+    await http.patch(path, json={"aliases": None, "settings": {"context": None, "parallel": 2}})
+    amendment = house.registry.amendments[MODEL]
+    assert (amendment.aliases, amendment.notes) == (None, None)
+    assert amendment.settings == ModelSettings(parallel=2, pin=True)
+    assert (await http.patch(f"{BASE}/nothing", json={})).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"settings": {"context": 1}}, "settings"),
+        ({"settings": {"contxt": 64}}, "settings"),
+        ({"settings": {"kv_budget": 10**400}}, "settings"),
+        ({"settings": {"chat_template": "/etc/passwd"}}, "settings"),
+        ({"settings": {"chat_template": "chatml.jinja"}}, "settings"),
+        ({"settings": []}, "settings"),
+        ({"aliases": ["two words"]}, "aliases[0]"),
+        ({"aliases": ["new\n"]}, "aliases[0]"),
+        ({"aliases": ["x"] * 65}, "aliases"),
+        ({"tags": [""]}, "tags[0]"),
+        ({"notes": "x" * 10_001}, "notes"),
+        ({"name": "x"}, "name"),
+    ],
+)
+async def test_wrong_words_are_refused_by_name(
+    house: House, http: httpx.AsyncClient, body: dict[str, object], param: str
+) -> None:
+    told = await http.patch(f"{BASE}/{MODEL}", json=body)
+    assert (told.status_code, told.json()["error"]["param"]) == (400, param)
+    assert not house.registry.amendments
+
+
+async def test_a_family_of_templates_may_be_set(house: House, http: httpx.AsyncClient) -> None:
+    told = await http.patch(f"{BASE}/{MODEL}", json={"settings": {"chat_template": "chatml"}})
+    assert told.json()["settings"] == {"chat_template": "chatml"}
+
+
+async def test_unknown_fields_are_refused_however_lenient_the_server_is() -> None:
+    house = House(policy=RequestPolicy(strict=False))
+    for path, body in ADMIN_BODIES.items():
+        told = await house.post(path, body | {"nibbles": 1})
+        assert (told.status_code, told.json()["error"]["param"]) == (400, "nibbles")
+
+
+async def test_orders_become_jobs(house: House, http: httpx.AsyncClient) -> None:
+    for what, body in (
+        ("pull", {"source": "hf:a/b"}),
+        ("import", {"path": "/m/x.gguf"}),
+        ("verify", {"model": MODEL}),
+        ("quantize", {"model": MODEL, "to": "q4_k_m", "name": "small", "allow_requantize": True}),
+    ):
+        told = await http.post(f"{BASE}/{what}", json=body)
+        assert told.status_code == 202
+        job = told.json()
+        assert (job["object"], job["kind"], job["state"]) == ("job", what, "queued")
+        assert told.headers["location"] == f"/admin/v1/jobs/{job['id']}"
+        assert (await http.get(told.headers["location"])).json() == job
+    assert house.jobs.orders == [PullOrder("hf:a/b"), ImportOrder("/m/x.gguf"), VerifyOrder(MODEL), QUANTIZED]
+    assert len((await http.get("/admin/v1/jobs")).json()["data"]) == 4
+    for wrong in ({"to": "Q9"}, {"to": "IQ1_S"}, {"to": "Q4_0", "name": "../x"}):
+        told = await http.post(f"{BASE}/quantize", json={"model": MODEL} | wrong)
+        assert (told.status_code, told.json()["error"]["param"]) == (400, [*wrong][-1])
+    assert (await http.delete("/admin/v1/jobs/" + next(iter(house.jobs.made)))).json()["state"] == "cancelled"
+    assert (await http.post(f"{BASE}/verify", json={"model": "nothing"})).status_code == 404
+    assert (await http.post(f"{BASE}/import", json={"path": "x.gguf"})).status_code == 400
+    house.jobs.refusal = QueueFull("32 jobs wait already", retry_after_s=30)
+    full = await http.post(f"{BASE}/pull", json={"source": "hf:a/b"})
+    assert (full.status_code, full.headers["retry-after"]) == (503, "30")
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/events"), ("DELETE", "")])
+async def test_a_job_that_is_not_there(http: httpx.AsyncClient, method: str, path: str) -> None:
+    told = await http.request(method, f"/admin/v1/jobs/job-none{path}")
+    assert (told.status_code, told.json()["error"]["code"]) == (404, "job_not_found")
+
+
+async def test_a_stream_tells_the_job_and_each_change_until_it_is_over(
+    house: House, http: httpx.AsyncClient
+) -> None:
+    job_id = (await http.post(f"{BASE}/pull", json={"source": "hf:a/b"})).json()["id"]
+    job = house.jobs.made[job_id]
+    # The transport hands over a stream when it has ended, so the job's life goes on beside it.
+    following = asyncio.create_task(http.get(f"/admin/v1/jobs/{job_id}/events"))
+    while not house.jobs.watchers:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    job.begin()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    job.note(5, 10)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    job.end("succeeded", "it works")
+    answer = await following
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *events, rest = answer.text.split("\n\n")
+    assert rest == ""
+    told = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert [(each["state"], each["done"]) for each in told] == [
+        ("queued", 0),
+        ("running", 0),
+        ("running", 5),
+        ("succeeded", 5),
+    ]
+    assert house.jobs.watchers == 0
+    again = await http.get(f"/admin/v1/jobs/{job_id}/events")
+    assert again.text.count("data: ") == 1, "of one that is over, its end"
+
+
+async def test_a_key_for_certain_models_administers_those_alone(
+    house: House, http: httpx.AsyncClient
+) -> None:
+    house.registry.known["other"] = card("other")
+    theirs = (await http.post(f"{BASE}/verify", json={"model": "other"})).json()["id"]
+    http.headers.update(restricted(house, MODEL))
+    assert [each["id"] for each in (await http.get(BASE)).json()["data"]] == [MODEL]
+    assert (await http.post(f"{BASE}/unload", json={"model": MODEL})).status_code == 200
+    for method, path, body in (
+        ("GET", f"{BASE}/other", None),
+        ("PATCH", f"{BASE}/other", {"notes": "x"}),
+        ("POST", f"{BASE}/load", {"model": "other"}),
+        ("POST", f"{BASE}/unload", {"model": "other"}),
+        ("POST", f"{BASE}/verify", {"model": "other"}),
+        ("GET", f"/admin/v1/jobs/{theirs}", None),
+        ("DELETE", f"/admin/v1/jobs/{theirs}", None),
+        ("GET", f"/admin/v1/jobs/{theirs}/events", None),
+    ):
+        assert (await http.request(method, path, json=body)).status_code == 404, (method, path)
+    for what in ("pull", "import", "quantize"):
+        told = await http.post(f"{BASE}/{what}", json=ADMIN_BODIES[f"{BASE}/{what}"])
+        assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted")
+    mine = (await http.post(f"{BASE}/verify", json={"model": MODEL})).json()["id"]
+    assert [each["id"] for each in (await http.get("/admin/v1/jobs")).json()["data"]] == [mine]
+    assert not house.registry.amendments
+
+
+@pytest.mark.parametrize("path", ADMIN_BODIES)
+async def test_a_policy_that_a_reload_brings_counts_for_the_admin_too(
+    house: House, http: httpx.AsyncClient, path: str
+) -> None:
+    house.services.policy = RequestPolicy(strict=False, max_body_bytes=8)
+    assert (await http.post(path, json=ADMIN_BODIES[path])).status_code == 413
+    house.services.policy = RequestPolicy(strict=False)
+    strange = await http.post(path, json={**ADMIN_BODIES[path], "strange": 1})
+    assert strange.status_code == 400, "an admin's words are never ignored"
