@@ -41,8 +41,13 @@ class Banner:
         """Everything about the models that are loaded, and how to talk to the first of them."""
         loaded = [card for card in cards if card.facts is not None and card.state == "ready"]
         for card in loaded:
-            self._model(card)
+            if card.adapter is None:
+                self._model(card)
+            else:
+                self._row("adapter", card.id, "green")
         for card in cards:
+            if card.adapter is not None:
+                continue
             if card.state in ("registered", "loading"):
                 self._row("also", f"{card.id} ({_megabytes(card.file_bytes)}), loads on its first request")
             elif card.state == "failed":

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from engine.calibration import Chosen, Failed, Line, Rate
-from engine.config import EngineConfig
+from engine.config import EngineConfig, ModelFacts
 from engine.errors import ModelLoadFailed
+from engine.job_process import JobProcess
 
 
 def run_bench(config: EngineConfig, console: Console) -> None:
@@ -21,18 +19,12 @@ def run_bench(config: EngineConfig, console: Console) -> None:
     """
     rates: list[Rate] = []
     chosen: Chosen | None = None
+    decoder = msgspec.json.Decoder(Line)
     with (
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.calibration"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as process,
+        JobProcess("engine.calibration", msgspec.json.encode(config)) as job,
         console.status(f"loading {config.model_id} ...") as status,
     ):
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(msgspec.json.encode(config))
-        process.stdin.close()
-        decoder = msgspec.json.Decoder(Line)
-        for raw in process.stdout:
+        for raw in job.lines():
             line: Line = decoder.decode(raw)
             match line:
                 case Rate() as rate:
@@ -42,10 +34,9 @@ def run_bench(config: EngineConfig, console: Console) -> None:
                     chosen = found
                 case Failed(message=message):
                     raise ModelLoadFailed(message)
+        _, words = job.end()
     if chosen is None:
-        raise ModelLoadFailed(
-            f"the process that measured {config.model_id} ended with status {process.returncode}"
-        )
+        raise ModelLoadFailed(f"the process that measured {config.model_id} {words}")
     _print(console, config.model_id, rates, chosen)
 
 
@@ -62,4 +53,10 @@ def _print(console: Console, model_id: str, rates: list[Rate], chosen: Chosen) -
     console.print(f"threads   {facts.threads}: {facts.threads_reason}")
     console.print(f"backend   {facts.backend}")
     console.print(f"context   {facts.context:,} tokens a request, {facts.parallel} requests at once")
+    console.print(f"attention {_attention(facts)}")
     console.print(f"KV cache  {facts.kv_layout}, {facts.kv_bytes / 2**20:,.0f} MiB")
+
+
+def _attention(facts: ModelFacts) -> str:
+    flash = {"auto": "llama.cpp's choice", "on": "flash", "off": "plain"}[facts.flash_attention]
+    return f"{flash}: {facts.attention_reason}"

@@ -1,6 +1,6 @@
 """The log: key-value pairs on stderr, coloured for a person at a terminal and JSON for everything else.
 
-Prompts, answers and headers are never logged: no call in this program passes one.
+Prompts, answers and headers are never logged, but for what ``server.prompt_log`` writes where it was asked to.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ def configure_log(log_format: LogFormat, level: str, stream: TextIO | None = Non
     root.setLevel(number)
     # It tells of its start and stop in words of its own; ours are in the banner.
     logging.getLogger("uvicorn").setLevel(max(number, logging.WARNING))
+    # It tells of every request with its whole address, in which there may be secrets.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 
 class LossyStream:
@@ -70,6 +73,8 @@ def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     record = CURRENT.get()
     if record is not None:
         event.setdefault("request_id", record.request_id)
+        if record.trace_id is not None:
+            event.setdefault("trace_id", record.trace_id)
     return event
 
 

@@ -6,24 +6,34 @@ Names, labels and buckets are an interface: dashboards and alerts are written ag
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from engine.errors import NibbleError
-from generation.events import Finished
+from engine.histogram import LATENCY_BOUNDS
+from generation.events import Event, Finished, Usage
+from routes.rejections import AUTH, REJECTIONS
+from server.download_collector import DownloadCollector
 from server.engine_collector import EngineCollector, FiguresPort
 from server.request_record import CURRENT, RequestRecord
+from server.vllm_collector import VllmCollector
+from server.volume_collector import VolumeCollector
 
 FIRST_TEXT_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160)
 DURATION_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1920)
 TOKEN_BUCKETS: Final = tuple(2**power for power in range(18))
-REJECTIONS: Final = ("queue_full", "rate_limit", "context", "auth")
 UNKNOWN: Final = "unknown"
+NO_KEY: Final = "(none)"
+"""The label of requests without a key; no key can be named so."""
+_REASONS: Final = {"function_call": "tool_calls"}
+"""The older shape of the same end."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -38,14 +48,30 @@ class HttpMetrics(Protocol):
 class Metrics:
     """Implements ``routes.telemetry.Telemetry``. Owned by the event loop; one per app, own registry."""
 
-    def __init__(self, models: FiguresPort, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        models: FiguresPort,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        volumes: Mapping[str, Path] | None = None,
+        read_downloads: Callable[[], Mapping[str, int]] = dict,
+        with_vllm_names: bool = False,
+    ) -> None:
+        """``volumes`` are directories whose room is told; ``read_downloads`` gives bytes by source, and may block;
+        ``with_vllm_names`` tells everything a second time.
+        """
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._models = models
         self._clock = clock
         self._make_request_metrics()
         self._make_http_metrics()
-        self.registry.register(EngineCollector(models))
+        self._engines = EngineCollector(models)
+        self.registry.register(self._engines)
+        self.registry.register(VolumeCollector(volumes or {}))
+        self.registry.register(DownloadCollector(read_downloads))
+        if with_vllm_names:
+            self.registry.register(VllmCollector(self._own_families))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 
@@ -60,12 +86,23 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         self.rejections.labels(reason).inc()
 
+    def key_spent(self, key: str, usage: Usage) -> None:
+        """What a request has cost its key, as the ledger has it: what was sent before it broke off included."""
+        self.key_tokens.labels(key or NO_KEY, "input").inc(usage.prompt_tokens)
+        self.key_tokens.labels(key or NO_KEY, "output").inc(usage.completion_tokens)
+
     def http_finished(self, route: str, method: str, status: int, seconds: float) -> None:
         verb = method if method in _METHODS else "other"
         self.http_requests.labels(route, verb, f"{status // 100}xx").inc()
         self.http_duration.labels(route, verb, f"{status // 100}xx").observe(seconds)
 
+    def _own_families(self) -> Iterator[Metric]:
+        yield from self._engines.collect()
+        for metric in (self.requests, *self._histograms):
+            yield from metric.collect()
+
     def _make_request_metrics(self) -> None:
+        self._histograms: list[Histogram] = []
         self.requests = self._counter(
             "nibble_requests", "Requests that ended.", "model", "operation", "finish_reason"
         )
@@ -75,7 +112,8 @@ class Metrics:
         self.rejections = self._counter(
             "nibble_requests_rejected", "Requests turned away before they ran.", "reason"
         )
-        for reason in REJECTIONS:
+        self.key_tokens = self._counter("nibble_key_tokens", "Tokens of each API key.", "key", "direction")
+        for reason in (*REJECTIONS.values(), AUTH):
             self.rejections.labels(reason)
         self.first_text = self._histogram(
             "nibble_time_to_first_token_seconds", "From the request to its first text.", FIRST_TEXT_BUCKETS
@@ -89,6 +127,11 @@ class Metrics:
         )
         self.decode = self._histogram(
             "nibble_request_decode_seconds", "Time spent on the answer.", DURATION_BUCKETS
+        )
+        self.token_time = self._histogram(
+            "nibble_request_time_per_output_token_seconds",
+            "Mean time of a request's tokens after the first.",
+            LATENCY_BOUNDS,
         )
         self.prompt_tokens = self._histogram(
             "nibble_request_prompt_tokens", "Tokens of a request's prompts.", TOKEN_BUCKETS
@@ -112,11 +155,15 @@ class Metrics:
         return Counter(name, text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float]) -> Histogram:
-        return Histogram(name, text, ("model",), registry=self.registry, buckets=tuple(buckets))
+        made = Histogram(name, text, ("model",), registry=self.registry, buckets=tuple(buckets))
+        self._histograms.append(made)
+        return made
 
 
 class Observation:
     """Implements ``routes.telemetry.RequestObservation``; also fills the request's line in the log."""
+
+    wants_content = False
 
     def __init__(self, metrics: Metrics, model: str, operation: str, clock: Callable[[], float]) -> None:
         self._metrics = metrics
@@ -127,6 +174,11 @@ class Observation:
         # Made in the request's own context; the calls that follow may come from another task.
         self._record = CURRENT.get() or RequestRecord("")
         self._record.model, self._record.operation = model, operation
+
+    def asked(self, request: object) -> None:
+        """Figures come of what an answer costs, not of what it is about."""
+
+    def told(self, events: Sequence[Event]) -> None: ...
 
     def first_text(self) -> None:
         seconds = self._clock() - self._began
@@ -144,11 +196,16 @@ class Observation:
         record.queue_s = max((choice.timings.queue_s for choice in choices), default=0.0)
         record.prefill_s = max((choice.timings.prefill_s for choice in choices), default=0.0)
         record.decode_s = max((choice.timings.decode_s for choice in choices), default=0.0)
-        metrics.requests.labels(model, self._operation, record.finish_reason).inc()
+        reason = _REASONS.get(record.finish_reason, record.finish_reason)
+        metrics.requests.labels(model, self._operation, reason).inc()
         metrics.duration.labels(model).observe(self._clock() - self._began)
         metrics.queue.labels(model).observe(record.queue_s)
         metrics.prefill.labels(model).observe(record.prefill_s)
         metrics.decode.labels(model).observe(record.decode_s)
+        later = [choice for choice in choices if choice.usage.completion_tokens > 1]
+        if tokens := sum(choice.usage.completion_tokens - 1 for choice in later):
+            spent_s = sum(choice.timings.decode_s for choice in later)
+            metrics.token_time.labels(model).observe(spent_s / tokens)
         metrics.prompt_tokens.labels(model).observe(record.prompt_tokens)
         metrics.generation_tokens.labels(model).observe(record.completion_tokens)
 

@@ -11,6 +11,8 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Final
 
 import structlog
@@ -32,6 +34,12 @@ def stack(app: ASGIApp, layers: Iterable[Middleware]) -> ASGIApp:
     for layer in reversed(tuple(layers)):
         app = layer(app)
     return app
+
+
+@lru_cache(maxsize=1)
+def http_date(second: int) -> bytes:
+    """The Date header of one second since the epoch; written once for all the answers of that second."""
+    return formatdate(second, usegmt=True).encode()
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -63,7 +71,11 @@ class RequestObserver:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 others = (pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id")
-                message["headers"] = [*others, (b"x-request-id", request_id)]
+                message["headers"] = [
+                    *others,
+                    (b"x-request-id", request_id),
+                    (b"date", http_date(int(time.time()))),
+                ]
             await send(message)
 
         try:
@@ -82,6 +94,8 @@ class RequestObserver:
     def _tell(self, scope: Scope, record: RequestRecord, status: int | None, seconds: float) -> None:
         # 499 is what nginx logs for a client that left before it was answered.
         code = status or 499
+        if caller := scope["state"].get("caller"):
+            record.key = caller.name or None
         route = route_template(scope)
         self._metrics.http_finished(route, scope["method"], code, seconds)
         tell = self._log.debug if route in _QUIET else self._log.warning if code >= 500 else self._log.info
@@ -116,15 +130,17 @@ class HostGuard:
         self._any_address = any_address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._allows(host := header(scope, b"host")):
+        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
+        # Of two, a proxy may have looked at the other one (RFC 9112, 3.2).
+        if scope["type"] != "http" or (len(hosts) == 1 and self._allows(hosts[0])):
             await self._app(scope, receive, send)
             return
-        name = (host or b"").decode("ascii", "replace")[:200]
+        name = b", ".join(hosts).decode("ascii", "replace")[:200]
         message = f"this server does not answer to the host '{name}': add the name to allowed_hosts"
         await refuse(send, 403, "host_not_allowed", message)
 
-    def _allows(self, host: bytes | None) -> bool:
-        name = host_name((host or b"").decode("ascii", "replace"))
+    def _allows(self, host: bytes) -> bool:
+        name = host_name(host.decode("ascii", "replace"))
         if name in self._names:
             return True
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator
@@ -14,6 +16,7 @@ import uvicorn
 
 from engine.errors import ModelUnavailable
 from server.app import App
+from server.service_manager import notify
 
 _POLL_S = 0.05
 _END_S = 2.0
@@ -23,19 +26,22 @@ _END_S = 2.0
 class ServerProcess(uvicorn.Server):
     """uvicorn with our own signals. Owned by the event loop, which signal handlers here run on.
 
-    uvicorn closes its listeners at the first signal, and ``/ready`` could not say 503 any more; it raises the
-    signal again when it is done, so that the exit status is not 0; and sse-starlette looks for its handler to
-    end streams with. Here the first signal begins the drain and the second ends at once.
+    uvicorn closes its listeners at the first signal, and ``/ready`` could not say 503 any more; and it raises the
+    signal again when it is done, so that the exit status is not 0. Here the first signal begins the drain and the
+    second ends at once.
     """
 
     def __init__(self, config: uvicorn.Config, app: App, drain_s: float) -> None:
         super().__init__(config)
         self.exit_code = 0
         self._app = app
-        self._drain_s = drain_s
+        self.drain_s = drain_s
+        self._reload: Callable[[], Awaitable[None]] | None = None
+        self._ends_with_terminal = False
         self._drain: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._when_started: Callable[[], Awaitable[None]] | None = None
+        self._leaving = asyncio.Event()
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
     @contextlib.contextmanager
@@ -43,22 +49,38 @@ class ServerProcess(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
+        # nohup ignores it: who says so wants a server that outlives its terminal.
+        self._ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
     def when_started(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run ``work`` beside the server, once it listens."""
         self._when_started = work
 
+    def when_hung_up(self, reload: Callable[[], Awaitable[None]]) -> None:
+        """Run ``reload`` at each SIGHUP."""
+        self._reload = reload
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._when_started is not None:
-            task = asyncio.create_task(self._run(self._when_started))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+            self._begin(self._when_started)
+
+    async def main_loop(self) -> None:
+        """Wait for the end. uvicorn's own loop looks ten times a second whether it should, and so is never idle;
+        what else it does, a new Date header each second, is ``RequestObserver``'s part here.
+        """
+        await self.on_tick(0)
+        # Nothing from here on is garbage of the start: no later collection needs to look at it.
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+        await self._leaving.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for task in tuple(self._background):
@@ -77,27 +99,50 @@ class ServerProcess(uvicorn.Server):
     def leave(self, exit_code: int) -> None:
         """Begin to end the process, without a signal."""
         self.exit_code = exit_code
-        self.should_exit = True
+        self._leave()
+
+    def _on_hangup(self) -> None:
+        """SIGHUP is the word for reading settings anew, and also what a terminal says that was closed."""
+        if self._drain is not None:
+            return
+        if self._ends_with_terminal and not _has_terminal():
+            self._on_signal(signal.SIGTERM)
+        elif self._reload is not None:
+            self._begin(self._reload)
+
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.create_task(self._run(work))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _on_signal(self, number: int) -> None:
         if self._drain is None:
             self.exit_code = 128 + number if number == signal.SIGINT else 0
             self._drain = asyncio.create_task(self._drain_and_leave())
         else:
-            self.force_exit = self.should_exit = True
+            self.force_exit = True
+            self._leave()
 
     async def _drain_and_leave(self) -> None:
         running = self._app.services.running
         running.drain()
-        self._log.info("shutting down", running=len(running), drain_s=self._drain_s)
+        # They go on where they ended when they are asked for again, which running answers cannot.
+        jobs = asyncio.create_task(self._app.jobs.stop())
+        notify("STOPPING=1")
+        self._log.info("shutting down", running=len(running), drain_s=self.drain_s)
         try:
-            async with asyncio.timeout(self._drain_s):
+            async with asyncio.timeout(self.drain_s):
                 while len(running):  # noqa: ASYNC110 - counted where nobody else waits for it
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             self._log.warning("ended what was still running", running=len(running))
             running.end(ModelUnavailable("The server is shutting down.", retry_after_s=5.0))
-        self.should_exit = True
+        await jobs
+        self._leave()
+
+    def _leave(self) -> None:
+        self.should_exit = True  # uvicorn's word for it, which its start asks for
+        self._leaving.set()
 
     async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -105,3 +150,8 @@ class ServerProcess(uvicorn.Server):
         except Exception:
             self._log.exception("the server cannot go on")
             self.leave(1)
+
+
+def _has_terminal() -> bool:
+    """Whether somebody sits there; a terminal that was closed is none any more."""
+    return os.isatty(0) or os.isatty(2)

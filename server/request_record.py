@@ -14,6 +14,10 @@ class RequestRecord:
     """Owned by the request's own task and those it starts. Holds no prompt and no answer."""
 
     request_id: str
+    trace_id: str | None = None
+    """Of OpenTelemetry, in hex."""
+    key: str | None = None
+    """The name of the API key."""
     model: str | None = None
     operation: str | None = None
     outcome: Outcome | None = None

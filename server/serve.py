@@ -4,35 +4,54 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.config import EngineConfig
 from engine.errors import NibbleError
 from model_registry.engine_handle import EngineHandle, StartEngine
 from model_registry.registry import ModelRegistry
+from server.access import open_keyring
 from server.banner import Banner
 from server.bind_address import BindError, bind, url_of
-from server.settings import Settings, SettingsError, unknown_variables
+from server.service_manager import notify
+from server.settings import Settings, SettingsError, load_settings, unknown_variables
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from server.app import App
+    from server.http_protocol import HttpProtocol
+    from server.keys.api_key import ApiKey
 
 
 class StartError(Exception):
     """The server cannot start; the message is one line that names the mend."""
 
 
-def run(settings: Settings, start_engine: StartEngine | None = None) -> int:
+def run(
+    settings: Settings,
+    start_engine: StartEngine | None = None,
+    reread: Callable[[], Settings] | None = None,
+) -> int:
     """Serve until a signal ends it; the exit status. Raises StartError before anything is served.
 
-    ``start_engine`` is how models are loaded; None means by the engine room's workers.
+    ``start_engine`` is how models are loaded; None means by the engine room's workers. ``reread`` is how SIGHUP
+    reads the settings anew; None means that nothing was given but file and environment.
     """
     try:
         settings.check()
+        # Before anything listens; the app opens them again, to follow their changes.
+        open_keyring(settings, lambda key, model, usage: None)
         check_build()
         # First the socket: a port in use is known before anything slow is imported or loaded.
         bound = bind(settings.host, settings.port)
     except (SettingsError, BindError) as error:
         raise StartError(str(error)) from None
     with bound:
-        return _serve(settings, bound, start_engine)
+        return _serve(settings, bound, start_engine, reread or load_settings)
 
 
 def check_build() -> None:
@@ -46,14 +65,21 @@ def check_build() -> None:
         raise StartError(f"llama-cpp-python is installed without its library: {mend}")
 
 
-def _serve(settings: Settings, bound: socket.socket, start_engine: StartEngine | None) -> int:
+def _serve(
+    settings: Settings,
+    bound: socket.socket,
+    start_engine: StartEngine | None,
+    reread: Callable[[], Settings],
+) -> int:
     # Imported late: what a person is most likely to have got wrong was told without waiting for these.
-    import uvicorn
-
     from server.log import configure_log
 
     configure_log(settings.log_format, settings.log_level)
-    registry = ModelRegistry(settings.registry_config(), start_engine or _start_engine)
+    with suppress(OSError):
+        # So that a model which is pulled later is seen; where it cannot be made, pulling says so.
+        settings.models_path.mkdir(parents=True, exist_ok=True)
+    start_engine = start_engine or _start_engine
+    registry = ModelRegistry(settings.registry_config(), start_engine)
     try:
         registry.scan()
     except NibbleError as error:
@@ -62,32 +88,73 @@ def _serve(settings: Settings, bound: socket.socket, start_engine: StartEngine |
     announcer.starting()
 
     from server.app import create_app
+    from server.http_protocol import protocol_with
     from server.process import ServerProcess
+    from server.reload import Reloader
 
-    app = create_app(settings, registry)
-    config = uvicorn.Config(
+    with _local_key(settings, url_of(bound)) as local_key:
+        try:
+            app = create_app(settings, registry, start_engine, local_key)
+        except SettingsError as error:
+            raise StartError(str(error)) from None
+        protocol = protocol_with(settings.receipt_limits())
+        server = ServerProcess(_uvicorn_config(app, protocol), app, settings.drain_s)
+
+        def set_receipt_limits(changed: Settings) -> None:
+            protocol.limits = changed.receipt_limits()
+
+        reloader = Reloader(settings, reread, app, server, set_receipt_limits)
+        server.when_hung_up(reloader.reload)
+
+        async def announce() -> None:
+            await registry.preloaded()
+            if announcer.loaded():
+                notify("READY=1")
+                reloader.is_announced = True
+            else:
+                server.leave(1)
+
+        server.when_started(announce)
+        server.run(sockets=[bound])
+        return server.exit_code
+
+
+@contextmanager
+def _local_key(settings: Settings, url: str) -> Generator[ApiKey | None]:
+    """The key of this user's commands; None, and a warning, where the data directory cannot be written."""
+    import structlog
+
+    from server.local_access import announced
+
+    with ExitStack() as stack:
+        key = None
+        try:
+            key = stack.enter_context(announced(settings.data_dir, url))
+        except OSError as error:
+            structlog.get_logger().warning(
+                "commands such as nibble ps need NIBBLE_ADMIN_KEY: the data directory cannot be written",
+                reason=str(error),
+            )
+        yield key
+
+
+def _uvicorn_config(app: App, protocol: type[HttpProtocol]) -> uvicorn.Config:
+    import uvicorn
+
+    return uvicorn.Config(
         app.asgi,
         loop="uvloop",
-        http="httptools",
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
+        date_header=False,  # written by RequestObserver: uvicorn's takes a clock that never sleeps
         proxy_headers=False,
         # What is left to wait for when the drain is over: bytes on their way to clients.
         timeout_graceful_shutdown=5,
     )
-    server = ServerProcess(config, app, settings.drain_s)
-
-    async def announce() -> None:
-        await registry.preloaded()
-        if not announcer.loaded():
-            server.leave(1)
-
-    server.when_started(announce)
-    server.run(sockets=[bound])
-    return server.exit_code
 
 
 async def _start_engine(config: EngineConfig) -> EngineHandle:
@@ -123,7 +190,7 @@ class Announcer:
 
         cards = self._registry.cards()
         for card in cards:
-            if card.state == "failed":
+            if card.state == "failed" and card.adapter is None:
                 self._log.error("a model cannot be served", model=card.id, reason=card.failure)
         if self._registry.is_hopeless:
             return False

@@ -5,6 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.model_registry.fake_engine import write_gguf
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory with the model ``alpha``, and the ``gate`` that an echo engine can be told to wait at."""
+    (tmp_path / "models").mkdir()
+    write_gguf(tmp_path / "models" / "alpha.gguf")
+    os.mkfifo(tmp_path / "gate")
+    return tmp_path
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -11,12 +11,16 @@ import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from engine.adapter import Adapter
 from engine.config import EngineConfig, EngineStats
+from engine.embedding import EmbeddingRequest, Embeddings
 from engine.errors import ModelLoadFailed
 from engine.events import Accepted, Event, Finish, Piece
+from engine.process_memory import ProcessMemory
 from engine.prompt import ChatPrompt, TextPrompt
+from engine.question import Answer, Question
 from engine.request import EngineRequest
-from tests.fakes.registry import facts
+from tests.fakes.facts import facts
 
 
 class EchoEngine:
@@ -26,8 +30,10 @@ class EchoEngine:
         self.facts = facts()
         self.stats = EngineStats(kv_capacity_tokens=1000)
         self.restarts = 0
+        self.memory: ProcessMemory | None = None
         self.failure = None
         self.is_ready = True
+        self.adapters = {adapter.name: adapter for adapter in config.adapters}
 
     @classmethod
     async def start(cls, config: EngineConfig) -> EchoEngine:
@@ -39,7 +45,7 @@ class EchoEngine:
         prompt = request.prompts[0]
         match prompt:
             case ChatPrompt(messages=messages):
-                words = messages[-1].content.split()
+                words = (messages[-1].content or "").split()
             case TextPrompt(text=text):
                 words = text.split()
             case _:
@@ -56,6 +62,18 @@ class EchoEngine:
             yield [Piece(0, 0, "end", 1, Finish("stop", len(words), 0, len(words) + 1, 0.01, 0.02, 0.03))]
         finally:
             self.stats.running -= 1
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        raise NotImplementedError
+
+    async def ask(self, question: Question) -> Answer:
+        raise NotImplementedError
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        self.adapters[adapter.name] = adapter
+
+    async def drop_adapter(self, name: str) -> None:
+        self.adapters.pop(name, None)
 
     async def stop(self) -> None:
         self.is_ready = False

@@ -24,7 +24,7 @@ async def client(home: Path, **given: object) -> AsyncGenerator[httpx.AsyncClien
     write_gguf(home / "alpha.gguf")
     settings = load_settings({"models_dir": home, **given})
     registry = ModelRegistry(settings.registry_config(), EchoEngine.start)
-    app = create_app(settings, registry)
+    app = create_app(settings, registry, EchoEngine.start)
     await registry.start()
     await registry.preloaded()
     transport = httpx.ASGITransport(app.asgi)
@@ -53,6 +53,12 @@ async def test_every_answer_has_a_request_id(home: Path, method: str, path: str,
         answer = await http.request(method, path, headers={"x-request-id": "mine"})
         assert answer.status_code == status
         assert answer.headers.get_list("x-request-id") == ["mine"]
+
+
+async def test_a_path_with_a_slash_too_many_is_no_route(home: Path) -> None:
+    async with client(home) as http:
+        answer = await http.post(f"{CHAT}/", json=BODY)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "route_not_found")
 
 
 async def test_a_request_leaves_its_figures(home: Path) -> None:

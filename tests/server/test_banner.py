@@ -9,7 +9,7 @@ from rich.console import Console
 from model_registry.card import ModelCard
 from model_registry.state import ModelState
 from server.banner import Banner, curl_line, sdk_lines
-from tests.fakes.registry import facts
+from tests.fakes.facts import facts
 
 URL = "http://127.0.0.1:8000"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from server import cli
+from server.command_order import ORDER
 from server.settings import Settings
 from tests.model_registry.fake_engine import write_gguf
 from tests.server.nibble_process import run_nibble
@@ -25,7 +27,7 @@ def check_one_line(result: subprocess.CompletedProcess[str], *words: str) -> Non
 
 def test_serve_has_an_option_for_every_setting() -> None:
     parameters = inspect.signature(cli.serve).parameters.keys() - {"ctx", "config"}
-    assert parameters == Settings.model_fields.keys()
+    assert parameters == Settings.model_fields.keys() - cli.TABLES
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)])
@@ -37,10 +39,18 @@ def test_nibble_alone_prints_help(tmp_path: Path, arguments: tuple[str, ...]) ->
     assert not result.stderr
 
 
+def test_every_command_has_its_place_in_the_help(tmp_path: Path) -> None:
+    told = run_nibble(tmp_path, "--help").stdout
+    listed = re.findall(r"^  ([a-z]+) {2,}\S", told[told.index("Commands:") :], re.MULTILINE)
+    assert tuple(listed) == ORDER
+
+
 def test_serve_explains_its_options(tmp_path: Path) -> None:
     result = run_nibble(tmp_path, "serve", "--help")
     assert result.returncode == 0
-    assert all(f"--{name.replace('_', '-')}" in result.stdout for name in Settings.model_fields)
+    assert all(
+        f"--{name.replace('_', '-')}" in result.stdout for name in Settings.model_fields.keys() - cli.TABLES
+    )
 
 
 def test_version(tmp_path: Path) -> None:

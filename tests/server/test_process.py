@@ -23,14 +23,6 @@ BODY = json.dumps(
 ).encode()
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    (tmp_path / "models").mkdir()
-    write_gguf(tmp_path / "models" / "alpha.gguf")
-    os.mkfifo(tmp_path / "gate")
-    return tmp_path
-
-
 def test_it_serves_tells_and_ends(data: Path) -> None:
     with ServerUnderTest(data) as server:
         server.wait_until_loaded()

@@ -6,8 +6,15 @@ import msgspec
 import pytest
 
 from engine.config import EngineConfig
+from generation.events import Usage
+from model_registry.model_settings import ModelSettings
+from server.access import open_keyring
 from server.setting_help import SETTING_HELP
 from server.settings import Settings, SettingsError, load_settings, unknown_variables
+
+
+def nothing(key: str, model: str, usage: Usage) -> None:
+    """A ledger of a test that uses nothing."""
 
 
 def test_defaults_are_those_of_the_design(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +71,12 @@ def test_a_named_file_must_exist(home: Path) -> None:
     ("text", "message"),
     [
         ("contxt = 5", "'contxt' is no setting (did you mean 'context'?)"),
-        ("[models]\nx = 1", "'models' is no setting (did you mean 'models_dir'?)"),
+        ("[modles]\nx = 1", "'modles' is no setting (did you mean 'models'?)"),
+        ("[models]\nx = 1", "models in nibble.toml: [models.x] must be a table"),
+        ("[models.x]\ncontxt = 1", "[models.x] 'contxt' is no setting of a model (did you mean 'context'?)"),
+        ("[models.x]\ncontext = 1", "[models.x] context: expected `int` >= 16"),
+        ("[models.x]\nkv_budget = 'much'", "[models.x] kv_budget must be a size, such as 2GiB"),
+        ("[models.x]\ncache_type = 'f8'", "[models.x] cache_type: invalid enum value 'f8'"),
         ("port = = 1", "cannot be read"),
         ("port = 'many'", "port in nibble.toml: input should be a valid integer"),
         (
@@ -131,6 +143,7 @@ def test_every_setting_of_the_engine_arrives_there(home: Path) -> None:
             "cache_type": "q8_0",
             "flash_attention": "on",
             "prefix_memory": "2MiB",
+            "prefix_disk": "3MiB",
             "step_target_ms": 125,
             "queue_limit": 6,
             "stall_limit_s": 7,
@@ -142,11 +155,34 @@ def test_every_setting_of_the_engine_arrives_there(home: Path) -> None:
     assert (template.queue_limit, template.stall_limit_s) == (6, 7)
     assert (template.kv_layout, template.cache_type, template.flash_attention) == ("unified", "q8_0", "on")
     assert template.prefix_memory_bytes == 2 << 20
+    assert template.prefix_disk_bytes == 3 << 20
+    assert Path(template.prefix_disk_path) == settings.data_dir / "prefixes"
+
+
+def test_prefixes_on_disk_are_off_unless_asked_for_and_need_memory(home: Path) -> None:
+    assert load_settings().engine_template().prefix_disk_bytes == 0
+    with pytest.raises(SettingsError, match="prefix_disk needs prefix_memory"):
+        load_settings({"prefix_disk": "1GiB", "prefix_memory": "0"}).check()
+    load_settings({"prefix_disk": "1GiB"}).check()
+
+
+def test_a_draft_model_is_a_file_and_needs_speculation(home: Path) -> None:
+    assert load_settings().engine_template().draft_model_path is None
+    with pytest.raises(SettingsError, match="is no file: name a GGUF file with --draft-model"):
+        load_settings({"draft_model": home / "gone.gguf"}).check()
+    file = home / "draft.gguf"
+    file.touch()
+    with pytest.raises(SettingsError, match="no use without speculation"):
+        load_settings({"draft_model": file, "speculation": False}).check()
+    settings = load_settings({"draft_model": "draft.gguf"})
+    settings.check()
+    assert settings.engine_template().draft_model_path == str(file.absolute())
 
 
 def test_every_setting_of_the_routes_arrives_there(home: Path) -> None:
     given = {"strict": False, "max_body_bytes": "1MB", "request_timeout_s": 5, "ping_s": 2}
-    policy = load_settings(given).request_policy()
+    policy = load_settings(given | {"body_timeout_s": 3, "send_timeout_s": 4}).request_policy()
+    assert (policy.body_timeout_s, policy.send_timeout_s) == (3, 4)
     assert (policy.strict, policy.max_body_bytes, policy.request_timeout_s, policy.ping_s) == (
         False,
         10**6,
@@ -168,14 +204,54 @@ def test_the_registry_gets_a_directory_that_was_named_or_the_default_where_it_ex
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "nibble.example.com"])
 def test_listening_to_others_without_keys_has_to_be_asked_for(home: Path, host: str) -> None:
-    with pytest.raises(SettingsError, match=f"not listening on {host}.*--insecure-no-auth"):
-        load_settings({"host": host}).check()
-    load_settings({"host": host, "insecure_no_auth": True}).check()
+    with pytest.raises(
+        SettingsError, match=f"not listening on {host}.*nibble key create.*--insecure-no-auth"
+    ):
+        open_keyring(load_settings({"host": host}), nothing)
+    assert open_keyring(load_settings({"host": host, "insecure_no_auth": True}), nothing).is_open
+
+
+def test_a_key_opens_other_addresses_and_contradicts_the_word(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIBBLE_API_KEY", "a-key-of-the-operator")
+    assert not open_keyring(load_settings({"host": "0.0.0.0"}), nothing).is_open
+    with pytest.raises(SettingsError, match="leave out --insecure-no-auth"):
+        open_keyring(load_settings({"host": "0.0.0.0", "insecure_no_auth": True}), nothing)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[a b]\n", "cannot be read"),
+        ("['a b']\nkey = '0123456789abcdef'\n", "a name has letters"),
+        ("a = 1\n", "must be a table"),
+        ("[a]\n", "either 'key' or 'sha256'"),
+        ("[a]\nkey = 'short'\n", "16 characters"),
+        ("[a]\nkey = 7\n", "Expected `str"),
+        ("[a]\nsha256 = 'zz'\n", "64 hex digits"),
+        ("[a]\nkey = '0123456789abcdef'\nscope = ['admin']\n", "'scope' is no field"),
+        ("[a]\nkey = '0123456789abcdef'\nscopes = ['root']\n", "Invalid enum value"),
+        ("[a]\nkey = '0123456789abcdef'\nscopes = []\n", "scopes must name"),
+        ("[a]\nkey = '0123456789abcdef'\nqueued = 3\n", "queued needs concurrent"),
+        ("[a]\nkey = '0123456789abcdef'\nconcurrent = 0\n", "concurrent must be 1 or more"),
+        ("[a]\nkey = '0123456789abcdef'\npriority = 101\n", "priority must be from -100 to 100"),
+        ("[a]\nkey = '0123456789abcdef'\n[b]\nkey = '0123456789abcdef'\n", "are the same"),
+    ],
+)
+def test_a_file_of_keys_that_cannot_be_used_is_told_without_its_keys(
+    home: Path, text: str, words: str
+) -> None:
+    file = home / "keys.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=words) as told:
+        open_keyring(load_settings({"api_key_file": file}), nothing)
+    assert "0123456789abcdef" not in str(told.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
 def test_loopback_needs_no_word(home: Path, host: str) -> None:
-    load_settings({"host": host}).check()
+    assert open_keyring(load_settings({"host": host}), nothing).is_open
 
 
 def test_a_named_models_directory_must_exist(home: Path) -> None:
@@ -193,3 +269,34 @@ def test_what_the_engine_is_told_can_cross_into_a_worker(home: Path) -> None:
     template = settings.engine_template()
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(template), type=EngineConfig) == template
     assert (template.kv_budget_bytes, template.prefix_memory_bytes) == (2**30, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["tiny=poet.gguf"], "is not MODEL:NAME=PATH"),
+        (["tiny:po/et=poet.gguf"], "no name for an adapter"),
+        (["tiny:poet=a.gguf", "tiny:poet=b.gguf"], "'tiny:poet' is given twice"),
+    ],
+)
+def test_adapters_that_name_nothing_are_refused(given: list[str], why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
+        load_settings({"adapters": given})
+
+
+def test_adapters_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIBBLE_ADAPTERS", "tiny:poet=/a.gguf, other:clerk=/b.gguf")
+    assert [each.id for each in load_settings().registry_config().adapters] == ["tiny:poet", "other:clerk"]
+
+
+def test_single_models_have_settings_of_their_own(home: Path) -> None:
+    text = "[models.Tiny]\ncontext = 256\nkv_budget = '1MiB'\n[models.\"a.b\"]\nembed = true\n"
+    (home / "nibble.toml").write_text(text)
+    models = load_settings().registry_config().models
+    assert models == {"tiny": ModelSettings(context=256, kv_budget=2**20), "a.b": ModelSettings(embed=True)}
+
+
+def test_single_models_are_set_in_the_file_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIBBLE_MODELS", "tiny")
+    with pytest.raises(SettingsError, match=r"NIBBLE_MODELS: are tables of nibble\.toml"):
+        load_settings()

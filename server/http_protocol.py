@@ -1,0 +1,162 @@
+"""uvicorn's HTTP protocol, with what it lacks: limits on how long a request may take to arrive, and on its headers.
+
+Without them a client that sends a byte a minute holds a connection for ever, and one endless header line all
+memory: httptools collects a line until its end, and uvicorn has no clock before the headers are whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from routes.event_stream import DIRECT_SEND
+from server.receipt_limits import ReceiptLimits
+
+_STATUS: Final = {
+    400: b"400 Bad Request",
+    408: b"408 Request Timeout",
+    431: b"431 Request Header Fields Too Large",
+}
+_GRACE_S: Final = 5.0
+"""Beyond the time for a body, so that the route that reads it can say so first, in its own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    status: int
+    code: str
+    message: str
+
+
+_MALFORMED: Final = _Refusal(400, "invalid_http", "This is not an HTTP/1.1 request that can be read.")
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection. Owned by the event loop. One timer at a time: for headers, or for the rest of the request."""
+
+    limits = ReceiptLimits()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._timer: asyncio.TimerHandle | None = None
+        self._in_headers = True
+        self._refusal = _MALFORMED
+        self._unaccounted_bytes = 0
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        # What is read at once may hold the ends of headers and body, whose callbacks set it to 0; what brings
+        # neither is one line that goes on and on.
+        self._unaccounted_bytes += len(data)
+        if self._timer is None and not self._is_answering():
+            # Also empty lines between two requests, which begin nothing, end uvicorn's wait for the next one.
+            self._expect_headers()
+        super().data_received(data)
+        if self._unaccounted_bytes > self.limits.max_header_bytes and not self.transport.is_closing():
+            self._refuse(self._too_large())
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_headers = True
+        self._expect_headers()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers are read by nobody. As headers they would be past every limit, and past what a proxy has checked.
+        if self._in_headers:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self.limits.max_header_bytes:
+            self._refusal = self._too_large()
+            raise ValueError("headers are too large")
+        self._in_headers = False
+        self._unaccounted_bytes = 0
+        self._start_timer(self.limits.body_timeout_s + _GRACE_S)
+        super().on_headers_complete()
+        # The task that answers has not begun yet. See routes.event_stream.
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.scope is self.scope:
+            self.scope["extensions"] = {DIRECT_SEND: {"send": cycle.send}}
+
+    def on_body(self, body: bytes) -> None:
+        self._unaccounted_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unaccounted_bytes = 0
+        self._in_headers = True
+        self._stop_timer()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn calls when its parser, or one of the callbacks above, raises."""
+        self._refuse(self._refusal)
+
+    def _expect_headers(self) -> None:
+        self._start_timer(self.limits.header_timeout_s)
+
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self._out_of_time)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _out_of_time(self) -> None:
+        self._timer = None
+        if self._is_answering() and self._in_headers:
+            # The next request of a client whose answer is still under way: that answer is not cut for it.
+            self._expect_headers()
+            return
+        if self._in_headers and self._unaccounted_bytes:
+            limit_s = self.limits.header_timeout_s
+            self._refuse(
+                _Refusal(408, "header_timeout", f"The headers did not arrive within {limit_s:g} seconds.")
+            )
+            return
+        # Nothing was asked, or an answer was given that an unfinished request can only confuse.
+        self.transport.close()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _too_large(self) -> _Refusal:
+        limit = self.limits.max_header_bytes
+        message = f"The headers are larger than the {limit} bytes that this server accepts."
+        return _Refusal(431, "headers_too_large", message)
+
+    def _refuse(self, refusal: _Refusal) -> None:
+        """Answer, unless an answer is under way, and close."""
+        self._stop_timer()
+        if not self._is_answering():
+            detail = {
+                "message": refusal.message,
+                "type": "invalid_request_error",
+                "param": None,
+                "code": refusal.code,
+            }
+            body = msgspec.json.encode({"error": detail})
+            head = (
+                b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+                % (_STATUS[refusal.status], len(body))
+            )
+            self.transport.write(head + body)
+        self.transport.close()
+
+
+def protocol_with(limits: ReceiptLimits) -> type[HttpProtocol]:
+    """The class that uvicorn is to make one of for each connection."""
+    members: dict[str, Any] = {"limits": limits}
+    return type("LimitedHttpProtocol", (HttpProtocol,), members)

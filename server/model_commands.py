@@ -1,0 +1,269 @@
+"""``nibble list``, ``show``, ``rm``, ``alias`` and ``set``: what there is, and what is said of it.
+
+They read files and the store, and need no server; one that runs notices what they change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.command_line import (
+    AsJson,
+    ConfigFile,
+    DataDir,
+    ModelsDir,
+    Yes,
+    fail,
+    option,
+    print_json,
+    say,
+    settings_from,
+    told,
+)
+
+if TYPE_CHECKING:
+    from model_registry.adapted_model import AdaptedModel
+    from model_registry.model import Model
+    from model_registry.shelf import Shelf
+    from model_registry.store.model_store import ModelStore
+    from server.settings import Settings
+
+ModelName = Annotated[str, typer.Argument(help="Id or alias of the model.", metavar="MODEL")]
+
+
+def install(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command("list")(list_models)
+    app.command()(show)
+    app.command()(rm)
+    app.command()(alias)
+    app.command("set")(set_model)
+
+
+def list_models(
+    models_dir: ModelsDir = None,
+    data_dir: DataDir = None,
+    adapters: Annotated[list[str] | None, option("adapters")] = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """List the models that would be served."""
+    settings = settings_from(config, models_dir=models_dir, data_dir=data_dir, adapters=adapters)
+    shelf, _ = open_shelf(settings)
+    models = list(shelf)
+    adapted = shelf.adapters()
+    if as_json:
+        print_json([*map(_described, models), *map(_described_adapter, adapted)])
+        return
+    width = max((len(model_id) for model_id in shelf.ids()), default=0)
+    for model in models:
+        names = f"  (also {', '.join(model.aliases)})" if model.aliases else ""
+        if model.file_record and model.file_record.parent:
+            names += f"  (made of {model.file_record.parent})"
+        if model.twin:
+            names += f"  (served by {model.twin.id})"
+        size = f"{model.found.file_bytes / 1e6:>8,.0f} MB"
+        print(f"{model.id:<{width}}  {size}  {model.found.failure or model.found.path}{names}")
+    for each in adapted:
+        failure = each.failure.message if each.failure else None
+        print(f"{each.id:<{width}}  {'adapter':>11}  {failure or each.adapter.adapter.path}")
+
+
+def show(
+    name: ModelName,
+    models_dir: ModelsDir = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show all that is known of one model."""
+    shelf, _ = open_shelf(settings_from(config, models_dir=models_dir, data_dir=data_dir))
+    model, adapted = find_model(shelf, name), shelf.adapted(name)
+    if adapted is None:
+        described = _described(model) | {
+            "adapters": [each.id for each in shelf.adapters() if each.adapter.model == model.id]
+        }
+    else:
+        described = _described_adapter(adapted)
+    if as_json:
+        print_json(described)
+        return
+    if adapted is None and (twin := model.twin) is not None:
+        from server.tune_report import cost_of
+
+        described["twin"] = f"{twin.id} serves its requests: {cost_of(twin)}"
+    for key, value in described.items():
+        if value not in ("", None, [], {}, 0):
+            print(f"{key:<16}{_plain(value)}")
+
+
+def rm(
+    name: ModelName,
+    models_dir: ModelsDir = None,
+    data_dir: DataDir = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Delete a model's files, and all that is known of it."""
+    shelf, _ = open_shelf(settings_from(config, models_dir=models_dir, data_dir=data_dir))
+    model, adapted = find_model(shelf, name), shelf.adapted(name)
+    try:
+        files = model.source.files(model.found) if adapted is None else (adapted.file(),)
+    except ValueError as error:
+        fail(str(error))
+    listed = ", ".join(str(file) for file in files)
+    size = model.found.file_bytes if adapted is None or adapted.found is None else adapted.found.file_bytes
+    # Asked on standard error: with --json, standard output is a program's.
+    if not yes and not typer.confirm(f"Delete {listed} ({size / 1e6:,.0f} MB)?", err=as_json):
+        raise typer.Exit(1)
+    with told():
+        shelf.delete(adapted or model)
+    if as_json:
+        print_json({"id": adapted.id if adapted else model.id, "deleted": [str(file) for file in files]})
+
+
+def alias(
+    new: Annotated[str | None, typer.Argument(help="The other name.", metavar="[ALIAS]")] = None,
+    name: Annotated[str | None, typer.Argument(help="Id of the model it means.", metavar="[MODEL]")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the alias.")] = False,
+    move: Annotated[bool, typer.Option("--move", help="Take the alias from the model that has it.")] = False,
+    models_dir: ModelsDir = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Let requests name a model by another name, such as gpt-4o-mini. Without arguments, list the aliases."""
+    shelf, store = open_shelf(settings_from(config, models_dir=models_dir, data_dir=data_dir))
+    with told():
+        if new is None:
+            if not as_json:
+                for known, model_id in _aliases(store).items():
+                    print(f"{known}  {model_id}")
+        elif remove:
+            store.remove_aliases([new])
+        elif name is None:
+            fail(f"name the model that '{new}' means: nibble alias {new} MODEL")
+        elif any(new == model.id for model in shelf):
+            fail(f"'{new}' is the id of a model: an alias must be another name")
+        else:
+            model, adapted = find_model(shelf, name), shelf.adapted(name)
+            model_id = adapted.id if adapted else model.id
+            owner = _aliases(store).get(new)
+            if owner not in (None, model_id) and not move:
+                fail(f"'{new}' is an alias of '{owner}': add --move to take it from that")
+            store.add_aliases(model_id, [new], moves=move)
+        if as_json:
+            print_json(_aliases(store))
+
+
+def set_model(
+    name: ModelName,
+    values: Annotated[
+        list[str] | None, typer.Argument(help="KEY=VALUE; KEY= unsets.", metavar="[KEY=VALUE]...")
+    ] = None,
+    notes: Annotated[
+        str | None, typer.Option(help="What you want to remember of it.", show_default=False)
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find it by; may be repeated.")] = None,
+    models_dir: ModelsDir = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Set how one model is served (context=4096), and what is remembered of it. Counts from its next load."""
+    from server.model_tables import changed_settings
+
+    shelf, store = open_shelf(settings_from(config, models_dir=models_dir, data_dir=data_dir))
+    model = find_model(shelf, name)
+    with told():
+        try:
+            settings = changed_settings(store.record(model.id).settings, values or [])
+        except ValueError as error:
+            fail(str(error))
+        store.describe(model.id, tags=tag or None, notes=notes)
+        if values:
+            store.set_settings(model.id, settings)
+        if as_json:
+            record = store.record(model.id)
+            print_json(
+                {
+                    "id": model.id,
+                    "settings": record.settings.given(),
+                    "notes": record.notes,
+                    "tags": list(record.tags),
+                }
+            )
+
+
+def _aliases(store: ModelStore) -> dict[str, str]:
+    """Ids by their aliases."""
+    return {known: record.id for record in store.records().values() for known in record.aliases}
+
+
+def open_shelf(settings: Settings) -> tuple[Shelf, ModelStore]:
+    """Every model that a server with these settings would have; problems go to standard error."""
+    from engine.errors import NibbleError
+    from model_registry.registry import default_sources
+    from model_registry.shelf import Shelf
+    from model_registry.store.model_store import ModelStore
+
+    config = settings.registry_config()
+    store = ModelStore.in_directory(config.data_dir)
+    shelf = Shelf(default_sources(config), store, config)
+    try:
+        shelf.fill()
+    except NibbleError as error:
+        fail(error.message)
+    for problem in shelf.problems:
+        say(problem)
+    return shelf, store
+
+
+def find_model(shelf: Shelf, name: str) -> Model:
+    with told():
+        return shelf.named(name)
+
+
+def _described(model: Model) -> dict[str, object]:
+    """What ``list`` and ``show`` tell of a model: names are those of the store."""
+    import msgspec
+
+    found, record = model.found, model.record
+    file = model.file_record
+    known = msgspec.structs.asdict(file) if file else {}
+    return {
+        "id": model.id,
+        "aliases": list(model.aliases),
+        "tags": list(record.tags) if record else [],
+        "notes": record.notes if record else "",
+        **known,
+        "path": str(found.path),
+        "file_bytes": found.file_bytes,
+        "failure": found.failure,
+        "settings": record.settings.given() if record else {},
+        "twin": msgspec.to_builtins(model.twin) if model.twin else None,
+    }
+
+
+def _described_adapter(adapted: AdaptedModel) -> dict[str, object]:
+    """The same of a model with an adapter."""
+    found = adapted.found
+    return {
+        "id": adapted.id,
+        "parent": adapted.adapter.model,
+        "adapter": adapted.name,
+        "path": adapted.adapter.adapter.path,
+        "file_bytes": found.file_bytes if found else None,
+        "failure": adapted.failure.message if adapted.failure else None,
+    }
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={each}" for key, each in value.items())
+    return str(value)

@@ -1,0 +1,16 @@
+"""How long and how large a request may be on its way in, before any route has a say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptLimits:
+    """What a client may take to send one request."""
+
+    header_timeout_s: float = 10.0
+    """From its first byte, or from the connection, to the end of its headers."""
+    max_header_bytes: int = 32 * 1024
+    """Of the request line and all headers; also of what follows the body (trailers)."""
+    body_timeout_s: float = 60.0

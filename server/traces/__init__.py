@@ -1,0 +1,1 @@
+"""Traces for OpenTelemetry, where they are asked for: nothing else imports this package, nor what it needs."""

@@ -1,0 +1,130 @@
+"""``nibble verify`` and ``nibble prune``: whether models are well, and what can go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.command_line import (
+    AsJson,
+    ConfigFile,
+    DataDir,
+    ModelsDir,
+    Yes,
+    fail,
+    print_json,
+    say,
+    settings_from,
+    told,
+)
+from server.model_commands import find_model, open_shelf
+from server.progress_bar import progress_bar
+from server.pull_commands import engine_starter, failures_told
+
+if TYPE_CHECKING:
+    from model_registry.leftovers import Leftover
+    from model_registry.model import Model
+    from model_registry.verification import Verified
+    from server.settings import Settings
+
+
+def install(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command()(verify)
+    app.command()(prune)
+
+
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Ids or aliases [default: all models].", metavar="MODEL")
+    ] = None,
+    load: Annotated[
+        bool, typer.Option("--load", help="Load each in a worker, too, and decode a token.")
+    ] = False,
+    models_dir: ModelsDir = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Check models: header, length, and digest as it was when imported. The exit status tells."""
+    settings = settings_from(config, models_dir=models_dir, data_dir=data_dir)
+    shelf, _ = open_shelf(settings)
+    models = [find_model(shelf, name) for name in names] if names else list(shelf)
+    with failures_told():
+        found = [_verified(model, settings, load=load, quiet=as_json) for model in models]
+    if as_json:
+        print_json(found)
+    if not all(each.is_well for each in found):
+        raise typer.Exit(1)
+
+
+def prune(
+    yes: Yes = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    models_dir: ModelsDir = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Remove what nothing uses: partial downloads, links that lead nowhere, locks, records and prefixes of models
+    that are gone."""
+    settings = settings_from(config, models_dir=models_dir, data_dir=data_dir)
+    from model_registry.leftovers import leftovers, remove
+
+    known = _known(settings)
+    with told():
+        found = leftovers(settings.models_path, settings.data_dir, known)
+    if not as_json:
+        for leftover in found:
+            print(_told(leftover))
+    if not found and not as_json:
+        print("there is nothing to remove")
+    removed: list[Leftover] = []
+    if found and not dry_run:
+        if not yes and not typer.confirm(f"Remove {len(found)} ({_size(found)})?", err=as_json):
+            raise typer.Exit(1)
+        for leftover in found:
+            try:
+                with told():
+                    if remove(leftover, settings.data_dir):
+                        removed.append(leftover)
+            except OSError as error:
+                fail(f"{error.filename} cannot be removed ({error.strerror})")
+        if not as_json:
+            print(f"removed {len(removed)} ({_size(removed)})")
+    if as_json:
+        import msgspec
+
+        print_json([{**msgspec.structs.asdict(each), "removed": each in removed} for each in found])
+
+
+def _verified(model: Model, settings: Settings, *, load: bool, quiet: bool) -> Verified:
+    from model_registry.verification import verify as verify_model
+
+    with progress_bar(model.id) as progress:
+        found = verify_model(model, settings.registry_config(), engine_starter() if load else None, progress)
+    if not quiet:
+        checks = f"header {found.header}, digest {found.digest}" + (f", load {found.load}" if load else "")
+        print(f"{found.id}: {checks}")
+        if found.problem:
+            say(found.problem)
+    return found
+
+
+def _known(settings: Settings) -> set[str]:
+    """Ids of all models there are; not by the shelf, which wants at least one."""
+    from model_registry.registry import default_sources
+
+    return {
+        found.id for source in default_sources(settings.registry_config()) for found in source.find().models
+    }
+
+
+def _told(leftover: Leftover) -> str:
+    size = f" ({leftover.file_bytes / 1e6:,.1f} MB)" if leftover.file_bytes else ""
+    return f"{leftover.kind:<16}  {leftover.what}{size}{f': {leftover.note}' if leftover.note else ''}"
+
+
+def _size(found: list[Leftover]) -> str:
+    return f"{sum(each.file_bytes for each in found) / 1e6:,.1f} MB"

@@ -1,0 +1,122 @@
+"""The ledger on disk: one SQLite file in the data directory, one row per day, key and model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from routes.day_usage import DayUsage, UsageQuery
+
+FILE_NAME: Final = "usage.sqlite3"
+_VERSION: Final = 1
+_WAIT_S: Final = 5.0
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS usage (
+    day TEXT NOT NULL,
+    key TEXT NOT NULL,
+    model TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    PRIMARY KEY (day, key, model)
+) WITHOUT ROWID;
+"""
+_ADD: Final = """
+INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (day, key, model) DO UPDATE SET
+    requests = requests + excluded.requests,
+    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+    cached_tokens = cached_tokens + excluded.cached_tokens,
+    completion_tokens = completion_tokens + excluded.completion_tokens
+"""
+_READ: Final = """
+SELECT day, key, model, requests, prompt_tokens, cached_tokens, completion_tokens FROM usage
+WHERE (:key IS NULL OR key = :key) AND (:model IS NULL OR model = :model)
+    AND (:since IS NULL OR day >= :since) AND (:until IS NULL OR day <= :until)
+ORDER BY day, key, model
+"""
+
+
+class UsageStoreError(Exception):
+    """The ledger cannot be read or written; the message names the file and the cause."""
+
+
+class UsageStore:
+    """One file; a connection per call, so that any thread or process may use it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.path = data_dir / FILE_NAME
+
+    def add(self, rows: Iterable[DayUsage]) -> None:
+        """Add all of ``rows`` to what is there, or none. Raises UsageStoreError."""
+        values = [
+            (
+                row.day,
+                row.key,
+                row.model,
+                row.requests,
+                row.prompt_tokens,
+                row.cached_tokens,
+                row.completion_tokens,
+            )
+            for row in rows
+        ]
+        with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                database.executemany(_ADD, values)
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
+
+    def read(self, query: UsageQuery) -> list[DayUsage]:
+        """Rows by day, key and model; none where the file is missing. Raises UsageStoreError."""
+        if not self.path.exists():
+            return []
+        names = {name: getattr(query, name) for name in query.__struct_fields__}
+        with self._open() as database:
+            return [
+                DayUsage(
+                    day=row[0],
+                    key=row[1],
+                    model=row[2],
+                    requests=row[3],
+                    prompt_tokens=row[4],
+                    cached_tokens=row[5],
+                    completion_tokens=row[6],
+                )
+                for row in database.execute(_READ, names)
+            ]
+
+    @contextmanager
+    def _open(self) -> Generator[sqlite3.Connection]:
+        try:
+            self._make_file()
+            with contextlib.closing(
+                sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
+            ) as database:
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                if version > _VERSION:
+                    raise UsageStoreError(f"{self.path} was written by a newer nibble: update this one")
+                if version < _VERSION:
+                    database.execute("PRAGMA journal_mode = WAL")
+                    database.executescript(
+                        f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT"
+                    )
+                database.execute("PRAGMA synchronous = FULL")
+                yield database
+        except (sqlite3.Error, OSError) as error:
+            raise UsageStoreError(f"the usage in {self.path} cannot be used: {error}") from error
+
+    def _make_file(self) -> None:
+        """Only its owner may read it. SQLite gives its journals the same mode."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))

@@ -1,0 +1,85 @@
+"""``nibble import`` of an adapter, and what the other commands tell of it; the worker that tries it out is real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from server.cli import app
+from tests.fixtures.tiny_gguf import Tiny, TinyAdapter, write_tiny, write_tiny_adapter
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "some").mkdir()
+    (tmp_path / "far").mkdir()
+    write_tiny(tmp_path / "some" / "tiny.gguf")
+    return tmp_path
+
+
+def _run(home: Path, *arguments: str, status: int = 0) -> str:
+    """What it printed; where it was to fail, what it said of it."""
+    places = ("--models-dir", str(home / "some"), "--data-dir", str(home / "data"))
+    result = CliRunner().invoke(app, [*arguments, *places])
+    assert result.exit_code == status, result.output
+    return result.stdout if status == 0 else result.stderr
+
+
+def test_an_adapter_is_imported_listed_shown_named_and_removed(home: Path) -> None:
+    far = write_tiny_adapter(home / "far" / "poet.gguf")
+    assert _run(home, "import", str(far)).startswith("tiny:poet: a LoRA adapter of tiny,")
+    link = home / "some" / "poet.gguf"
+    assert link.resolve() == far
+    listed = {each["id"]: each for each in json.loads(_run(home, "list", "--json"))}
+    assert (listed["tiny:poet"]["parent"], listed["tiny:poet"]["failure"]) == ("tiny", None)
+    assert json.loads(_run(home, "show", "tiny", "--json"))["adapters"] == ["tiny:poet"]
+    assert json.loads(_run(home, "show", "tiny:poet", "--json"))["adapter"] == "poet"
+    assert "adapter" in _run(home, "list")
+    _run(home, "alias", "bard", "tiny:poet")
+    assert json.loads(_run(home, "show", "bard", "--json"))["id"] == "tiny:poet"
+    assert json.loads(_run(home, "rm", "tiny:poet", "--yes", "--json"))["deleted"] == [str(link)]
+    assert far.exists()
+    assert not link.exists()
+    assert (home / "some" / "tiny.gguf").exists()
+
+
+def test_where_several_models_fit_a_person_says_which(home: Path) -> None:
+    write_tiny(home / "some" / "twin.gguf")
+    far = write_tiny_adapter(home / "far" / "poet.gguf")
+    assert "fits several models ('tiny', 'twin')" in _run(home, "import", str(far), status=1)
+    assert not (home / "some" / "poet.gguf").exists()
+    told = json.loads(_run(home, "import", str(far), "--for", "twin", "--json"))
+    assert (told["id"], told["model"]) == ("twin:poet", "twin")
+    assert json.loads(_run(home, "show", "twin", "--json"))["settings"] == {"adapters": ["poet"]}
+    assert "tiny:poet" not in _run(home, "list")
+    _run(home, "set", "tiny", "adapters=poet")
+    assert "tiny:poet" in _run(home, "list")
+
+
+@pytest.mark.parametrize(
+    ("made", "extra", "why"),
+    [
+        (TinyAdapter(base=Tiny(width=64)), (), "no model here has its shapes"),
+        (TinyAdapter(base=Tiny(width=64)), ("--for", "tiny"), "has its shapes"),
+        (TinyAdapter(weight=float("nan")), (), "computes no numbers"),
+        (TinyAdapter(), ("--for", "other"), "does not exist"),
+    ],
+)
+def test_one_that_does_not_work_is_not_linked(
+    made: TinyAdapter, extra: tuple[str, ...], why: str, home: Path
+) -> None:
+    far = write_tiny_adapter(home / "far" / "poet.gguf", made)
+    assert why in _run(home, "import", str(far), *extra, status=1)
+    assert not (home / "some" / "poet.gguf").exists()
+
+
+def test_for_is_said_of_adapters_alone(home: Path) -> None:
+    far = write_tiny(home / "far" / "other.gguf")
+    assert "--for names the model of a LoRA adapter" in _run(
+        home, "import", str(far), "--for", "tiny", status=1
+    )

@@ -1,0 +1,79 @@
+"""A real server in a control group that holds less than the weights: told, slow and right, or refused with numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from model_registry.sources.bundled import BUNDLED_ID
+from tests.fixtures.memory_group import MemoryGroup
+from tests.server.nibble_process import ServerUnderTest, run_nibble
+
+WIDE = "wide"
+LIMIT_BYTES = 420_000_000
+"""Less than the 540 MB of the bundled model's weights as 32-bit numbers; server and worker take some 150 MB besides."""
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(bool(MemoryGroup.hindrance()), reason=MemoryGroup.hindrance()),
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with the bundled model's weights at their full width, none of them in the page cache."""
+    path = tmp_path_factory.mktemp("home")
+    made = run_nibble(path, "quantize", BUNDLED_ID, "--to", "F32", "--name", WIDE, "--allow-requantize")
+    assert made.returncode == 0, made.stderr
+    # A page that is cached already belongs to whoever read it first, and not to the group.
+    descriptor = os.open(path / "models" / f"{WIDE}.gguf", os.O_RDONLY)
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(descriptor)
+    return path
+
+
+def ask(server: ServerUnderTest, model: str) -> tuple[int, dict[str, object]]:
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 3,
+        "temperature": 0,
+    }
+    with server.open("/v1/chat/completions", json.dumps(body).encode()) as response:
+        return response.status, json.loads(response.read())
+
+
+def test_weights_that_exceed_the_memory_are_mapped_told_and_right(home: Path) -> None:
+    with (
+        MemoryGroup("little", LIMIT_BYTES) as group,
+        ServerUnderTest(home, real_engine=True, group=group, NIBBLE_PRELOAD=WIDE) as server,
+    ):
+        status, small = ask(server, WIDE)
+        assert status == 200
+        server.signal(signal.SIGTERM)
+        code, warning = server.end()
+        assert code == 0
+    assert "this machine lends 0." in warning
+    assert "its weights will be read from the disk for every token, at some 1.1 s a token" in warning
+    with ServerUnderTest(home, real_engine=True, NIBBLE_PRELOAD=WIDE) as server:
+        assert ask(server, WIDE)[1]["choices"] == small["choices"], "little memory changes no answer"
+
+
+def test_what_can_never_be_loaded_is_refused_and_the_server_lives_on(home: Path) -> None:
+    """A cache that exceeds the memory cannot be read again from a file, as weights can."""
+    with (
+        MemoryGroup("little", LIMIT_BYTES) as group,
+        ServerUnderTest(
+            home, real_engine=True, group=group, NIBBLE_PRELOAD=WIDE, NIBBLE_KV_BUDGET="1GiB"
+        ) as server,
+    ):
+        status, told = ask(server, WIDE)
+        assert status == 503, told
+        message = json.dumps(told)
+        assert f"model '{WIDE}' needs about 1681 MB and" in message
+        assert "MB are free, and no model that is idle could make the room" in message
+        assert server.status("/v1/models") == 200

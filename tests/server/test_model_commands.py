@@ -1,0 +1,93 @@
+"""The commands that look after models, as a person meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model_registry.model_settings import ModelSettings
+from model_registry.store.model_store import ModelStore
+from tests.model_registry.fake_engine import write_gguf
+from tests.server.nibble_process import run_nibble
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    write_gguf(tmp_path / "models" / "Alpha.gguf")
+    for number in (1, 2):
+        write_gguf(tmp_path / "models" / f"big-0000{number}-of-00002.gguf")
+    return tmp_path
+
+
+def check_refused(home: Path, *arguments: str, words: str) -> None:
+    result = run_nibble(home, *arguments)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result
+    assert words in result.stderr
+
+
+def ran(home: Path, *arguments: str) -> str:
+    result = run_nibble(home, *arguments)
+    assert (result.returncode, result.stderr) == (0, ""), result
+    return result.stdout
+
+
+def test_an_alias_is_made_listed_and_removed(home: Path) -> None:
+    ran(home, "alias", "gpt-4o-mini", "alpha")
+    assert ran(home, "alias") == "gpt-4o-mini  alpha\n"
+    listed = {model["id"]: model for model in json.loads(ran(home, "list", "--json"))}
+    assert listed["alpha"]["aliases"] == ["gpt-4o-mini"]
+    assert listed["big"]["file_bytes"] == 48
+    assert "alpha" in ran(home, "show", "gpt-4o-mini")
+    check_refused(home, "alias", "alpha", "big", words="'alpha' is the id of a model")
+    check_refused(home, "alias", "other", words="nibble alias other MODEL")
+    check_refused(home, "alias", "other", "betha", words="model 'betha' does not exist")
+    check_refused(home, "alias", "gpt-4o-mini", "big", words="add --move to take it from that")
+    assert ran(home, "alias") == "gpt-4o-mini  alpha\n"
+    ran(home, "alias", "gpt-4o-mini", "big", "--move")
+    assert ran(home, "alias") == "gpt-4o-mini  big\n"
+    ran(home, "alias", "gpt-4o-mini", "--remove")
+    check_refused(home, "alias", "gpt-4o-mini", "--remove", words="'gpt-4o-mini' is no alias")
+
+
+def test_settings_notes_and_tags_are_kept(home: Path) -> None:
+    ran(
+        home,
+        "set",
+        "alpha",
+        "context=4096",
+        "kv_budget=1MiB",
+        "embed=true",
+        "--notes",
+        "mine",
+        "--tag",
+        "small",
+    )
+    record = ModelStore.in_directory(home).record("alpha")
+    assert record.settings == ModelSettings(context=4096, kv_budget=2**20, embed=True)
+    assert (record.notes, record.tags) == ("mine", ("small",))
+    ran(home, "set", "alpha", "context=")
+    shown = json.loads(ran(home, "show", "alpha", "--json"))
+    assert shown["settings"] == {"kv_budget": 2**20, "embed": True}
+    assert shown["notes"] == "mine"
+    check_refused(home, "set", "alpha", "contxt=1", words="did you mean 'context'?")
+    check_refused(home, "set", "alpha", "context=1", words="context: expected `int` >= 16")
+    check_refused(home, "set", "alpha", "context", words="must be KEY=VALUE")
+
+
+def test_rm_deletes_every_part_and_what_was_known(home: Path) -> None:
+    ran(home, "alias", "huge", "big")
+    assert run_nibble(home, "rm", "big").returncode == 1, "nobody said yes"
+    assert (home / "models" / "big-00001-of-00002.gguf").exists()
+    ran(home, "rm", "huge", "--yes")
+    assert [path.name for path in (home / "models").iterdir()] == ["Alpha.gguf"]
+    assert ModelStore.in_directory(home).records() == {}
+    check_refused(home, "rm", "big", "--yes", words="model 'big' does not exist")
+
+
+def test_the_bundled_model_is_not_deleted(home: Path) -> None:
+    if "smollm2-135m-instruct" not in ran(home, "list"):
+        pytest.skip("the bundled model is not installed")
+    check_refused(home, "rm", "smollm2-135m-instruct", "--yes", words="uninstall that instead")
