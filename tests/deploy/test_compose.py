@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.deploy.files import DEPLOY, ROOT, check_settings, read_yaml
+from tests.deploy.tools import compose_schema
+
+FILE = DEPLOY / "compose.yaml"
+
+
+def resolved(text: str) -> str:
+    """``text`` with the defaults of its variables, as compose reads it where none is set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+@pytest.fixture
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = read_yaml(FILE)["services"]
+    return found
+
+
+def test_it_keeps_to_the_specification() -> None:
+    document = read_yaml(FILE)
+    schema = json.loads(compose_schema().read_text())
+    # Newer than the schema that Debian has: the name of the project.
+    assert document.pop("name") == "nibble"
+    jsonschema.Draft7Validator(schema).validate(document)
+
+
+@pytest.mark.parametrize("profile", ["", "monitoring"])
+def test_docker_reads_it(profile: str) -> None:
+    """Debian 12 has no compose of today, so that none can be fetched; the schema is checked in any case."""
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
+        pytest.skip("there is no docker compose on this machine")
+    command = [docker, "compose", "--file", str(FILE), "--profile", profile or "none", "config", "--quiet"]
+    read = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (read.returncode, read.stderr) == (0, "")
+
+
+def test_every_service_is_hardened(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert {"mem_limit", "pids_limit"} <= service.keys(), name
+        assert {"max-size", "max-file"} <= service["logging"]["options"].keys(), name
+        assert all(resolved(port).startswith("127.0.0.1:") for port in service["ports"]), name
+    assert [name for name, service in services.items() if "profiles" not in service] == ["nibble"]
+
+
+def test_the_server_is_told_what_it_knows_and_may_finish(services: dict[str, dict[str, Any]]) -> None:
+    nibble = services["nibble"]
+    settings = check_settings({name: resolved(value) for name, value in nibble["environment"].items()})
+    settings.check()
+    assert settings.host == "0.0.0.0"
+    assert float(nibble["stop_grace_period"].removesuffix("s")) > settings.drain_s + 5
+    # Prometheus calls it by this name.
+    target = read_yaml(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"][0]
+    host, _, port = target["static_configs"][0]["targets"][0].partition(":")
+    assert host in settings.allowed_hosts
+    assert host in services
+    assert int(port) == settings.port
+
+
+def test_what_is_mounted_and_built_from_exists(services: dict[str, dict[str, Any]]) -> None:
+    document = read_yaml(FILE)
+    for service in services.values():
+        for volume in service["volumes"]:
+            source = resolved(volume).partition(":")[0]
+            assert (DEPLOY / source).is_dir() if source.startswith(".") else source in document["volumes"]
+    build = services["nibble"]["build"]
+    assert (DEPLOY / build["context"]).resolve() == ROOT
+    assert (ROOT / build["dockerfile"]).is_file()
+
+
+def test_secrets_are_files_that_git_does_not_know() -> None:
+    (secret,) = read_yaml(FILE)["secrets"].values()
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert "/" + (DEPLOY / secret["file"]).resolve().relative_to(ROOT).parent.as_posix() + "/" in ignored
