@@ -15,11 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bare_loop import BareLoop
+from benchmarks.builds import measure_builds
 from benchmarks.chat_turns import measure_chat_turns
+from benchmarks.figures import measure_figures
 from benchmarks.first_token import measure_first_token
 from benchmarks.gap import measure_gap
 from benchmarks.idle import measure_idle
 from benchmarks.machine import describe_machine
+from benchmarks.other_server import OtherServer
 from benchmarks.queue_flood import measure_queue_flood
 from benchmarks.repetition import measure_repetition
 from benchmarks.report import write_report
@@ -28,6 +31,7 @@ from benchmarks.served import ServedModel
 from benchmarks.shared_head import measure_shared_head
 from benchmarks.startup import measure_startup
 from benchmarks.structured import measure_structured
+from benchmarks.swaps import measure_swaps
 from benchmarks.throughput import ThroughputRow, measure_throughput, throughput_results
 from benchmarks.workload import Workload
 from model_registry.sources.bundled import locate_bundled
@@ -45,16 +49,26 @@ class Bench:
         self._served: ServedModel | None = None
         self._plain: ServedModel | None = None
         self.rounds: int = options.rounds
+        self.portable: Path | None = options.portable
 
     @property
     def bare(self) -> BareLoop:
         if self._bare is None:
-            path = locate_bundled()
-            if path is None:
-                raise SystemExit("the bundled model is not installed: run 'make setup'")
-            self._bare = BareLoop(str(path), width=self._options.parallel, slot_tokens=_CONTEXT)
+            self._bare = BareLoop(
+                str(self.model),
+                width=self._options.parallel,
+                slot_tokens=_CONTEXT,
+                flash_attention=self._options.bare_attention,
+            )
             self._stack.enter_context(self._bare)
         return self._bare
+
+    @property
+    def model(self) -> Path:
+        path = locate_bundled()
+        if path is None:
+            raise SystemExit("the bundled model is not installed: run 'make setup'")
+        return path
 
     @property
     def served(self) -> ServedModel:
@@ -91,7 +105,11 @@ def main() -> None:
 
         def throughput() -> Iterator[Result]:
             clients = [int(count) for count in options.clients.split(",")]
-            rows.extend(measure_throughput(bench.bare, bench.served, clients, rounds=bench.rounds))
+            rows.extend(
+                measure_throughput(
+                    bench.bare, bench.served, clients, rounds=bench.rounds, others=options.beside
+                )
+            )
             yield from throughput_results(rows)
 
         for name, measure in _workloads(bench, throughput).items():
@@ -108,10 +126,18 @@ def main() -> None:
         console.print(f"kept in {write_report(options.keep, machine, results, rows)}")
 
 
+def _model() -> str:
+    path = locate_bundled()
+    if path is None:
+        raise SystemExit("the bundled model is not installed: run 'make setup'")
+    return str(path)
+
+
 def _workloads(
     bench: Bench, throughput: Callable[[], Iterator[Result]]
 ) -> dict[str, Callable[[], Iterator[Result] | list[Result]]]:
     rounds = bench.rounds
+    portable = bench.portable
     return {
         "startup": lambda: [measure_startup(rounds=rounds)],
         "throughput": throughput,
@@ -122,7 +148,10 @@ def _workloads(
         "repetition": lambda: measure_repetition(bench.served, bench.plain, rounds=rounds),
         "structured": lambda: measure_structured(bench.served, rounds=rounds),
         "queue": lambda: [measure_queue_flood(bench.served)],
+        "swaps": lambda: [measure_swaps(bench.model)],
         "idle": lambda: [measure_idle(bench.served)],
+        "figures": lambda: [measure_figures(bench.served)],
+        **({"builds": lambda: measure_builds(str(bench.model), portable, rounds=rounds)} if portable else {}),
     }
 
 
@@ -137,9 +166,36 @@ def _options() -> argparse.Namespace:
         "--parallel", type=int, default=16, help="sequences at once, on both sides (%(default)s)"
     )
     parser.add_argument(
+        "--bare-attention",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="flash attention in the bare library; auto is its own choice, while the server tries both (%(default)s)",
+    )
+    parser.add_argument(
+        "--beside",
+        type=_other_server,
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="a running server with OpenAI's API and the same model, measured in the same rounds (repeatable)",
+    )
+    parser.add_argument(
+        "--portable",
+        type=Path,
+        metavar="PYTHON",
+        help="of an environment with another build of llama.cpp: adds the workload builds, which compares the two",
+    )
+    parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep the table, the figures and a plot there"
     )
     return parser.parse_args()
+
+
+def _other_server(told: str) -> OtherServer:
+    try:
+        return OtherServer.of(told)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _table(results: list[Result]) -> Table:

@@ -11,13 +11,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import numpy as np
 
 from benchmarks.workload import Workload
+from engine.config import FlashAttention
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 from engine.threads import choose_threads
@@ -27,15 +31,38 @@ from engine.worker_process import worker_environment
 class BareLoop:
     """The process, from the outside. Use as a context manager."""
 
-    def __init__(self, model_path: str, *, width: int, slot_tokens: int) -> None:
+    def __init__(
+        self,
+        model_path: str,
+        *,
+        width: int,
+        slot_tokens: int,
+        threads: int | None = None,
+        python: Path | None = None,
+        flash_attention: FlashAttention = "auto",
+    ) -> None:
+        """``threads`` are a worker's, unless given; time is then that of the CPU, which one thread spends alike on
+        a busy machine. ``python`` is another environment's, whose build of llama.cpp is to be measured.
+        ``flash_attention`` is the library's own choice, unless given.
+        """
+        paths = sys.path if python is None else [str(Path(__file__).parents[1])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.bare_loop", model_path, str(width), str(slot_tokens)],
+            [
+                python or sys.executable,
+                "-m",
+                "benchmarks.bare_loop",
+                model_path,
+                str(width),
+                str(slot_tokens),
+                str(threads or 0),
+                flash_attention,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             # That of a worker: with the library's own defaults, a single busy process beside it (a client, say)
             # keeps its spinning threads from each other, and it falls to a tenth of its speed.
-            env=worker_environment() | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            env=worker_environment() | {"PYTHONPATH": os.pathsep.join(paths)},
         )
 
     def __enter__(self) -> Self:
@@ -47,6 +74,11 @@ class BareLoop:
     ) -> None:
         self._process.communicate()
 
+    def kernels(self) -> list[str]:
+        """Which of ggml's variants for CPUs it has loaded; none where the build has but one."""
+        lines = Path(f"/proc/{self._process.pid}/maps").read_text().splitlines()
+        return sorted({Path(line.split()[-1]).name for line in lines if "libggml-cpu-" in line})
+
     def measure(self, workload: Workload, seed: int) -> float:
         """Tokens generated a second over the whole round, prefill included."""
         assert self._process.stdin is not None
@@ -57,14 +89,14 @@ class BareLoop:
         return workload.tokens / elapsed_s
 
 
-def _run(context: NativeContext, workload: Workload, seed: int) -> float:
+def _run(context: NativeContext, workload: Workload, seed: int, clock: Callable[[], float]) -> float:
     """Seconds for one round: waves of as many sequences as there are clients, up to the context's width."""
     prompts = [prompt for client in workload.prompts(seed) for prompt in client]
     width = min(workload.clients, context.slots)
-    started_s = time.perf_counter()
+    started_s = clock()
     for start in range(0, len(prompts), width):
         _run_wave(context, prompts[start : start + width], workload, computes_head=start == 0)
-    return time.perf_counter() - started_s
+    return clock() - started_s
 
 
 def _run_wave(
@@ -110,14 +142,21 @@ def _prefill(context: NativeContext, slot: int, prompt: list[int], start: int) -
 
 
 def _main() -> None:
-    model_path, width, slot_tokens = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    model_path, flash_attention = sys.argv[1], sys.argv[5]
+    width, slot_tokens, threads = map(int, sys.argv[2:5])
+    clock = time.process_time if threads else time.perf_counter
     model = NativeModel(model_path, None)
     context = NativeContext(
-        model, slots=width, slot_tokens=slot_tokens, batch_tokens=512, threads=choose_threads(None).count
+        model,
+        slots=width,
+        slot_tokens=slot_tokens,
+        batch_tokens=512,
+        threads=threads or choose_threads(None).count,
+        flash_attention=msgspec.convert(flash_attention, FlashAttention),
     )
     for line in sys.stdin:
         fields, seed = json.loads(line)
-        print(json.dumps(_run(context, Workload(**fields), seed)), flush=True)
+        print(json.dumps(_run(context, Workload(**fields), seed, clock)), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def measure_chat_turns(served: ServedModel) -> Result:
         f"at most {_TEMPLATE_TOKENS}",
         surplus <= _TEMPLATE_TOKENS,
         f"computed {computed}, new {new}",
+        score=_TEMPLATE_TOKENS / max(surplus, 1),
     )
 
 

@@ -40,4 +40,5 @@ def measure_first_token(bare: BareLoop, served: ServedModel, *, rounds: int) -> 
         share <= 0.25,
         f"median {statistics.median(firsts_s):.2f} s; in the first wave {statistics.median(wave_shares):.2f}, "
         "where 0.56 is the limit",
+        score=0.25 / share,
     )

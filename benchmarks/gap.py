@@ -33,6 +33,7 @@ def measure_gap(served: ServedModel, *, rounds: int) -> Result:
         f"under {_GOAL_MS} ms",
         gap_ms < _GOAL_MS,
         "rounds: " + ", ".join(f"{gap:.0f}" for gap in gaps_ms) + " ms",
+        score=_GOAL_MS / gap_ms,
     )
 
 

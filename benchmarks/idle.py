@@ -15,4 +15,6 @@ def measure_idle(served: ServedModel) -> Result:
     before_s = served.cpu_s_of_all
     time.sleep(_WATCHED_S)
     percent = (served.cpu_s_of_all - before_s) / _WATCHED_S * 100
-    return Result("idle, every process", f"{percent:.2f} % CPU", "0 %", percent < 0.5)
+    return Result(
+        "idle, every process", f"{percent:.2f} % CPU", "0 %", percent < 0.5, score=0.5 / max(percent, 0.05)
+    )

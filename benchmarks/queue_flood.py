@@ -25,6 +25,7 @@ def measure_queue_flood(served: ServedModel) -> Result:
         f"1000, under {_GOAL_MS} ms",
         answered == _REQUESTS and p99_ms < _GOAL_MS,
         f"{len(health_ms)} health checks, the slowest {max(health_ms):.0f} ms",
+        score=min(answered / _REQUESTS, _GOAL_MS / p99_ms),
     )
 
 

@@ -16,3 +16,5 @@ class Result:
     is_met: bool
     detail: str = ""
     """The figures behind the figure."""
+    score: float = 0.0
+    """The figure over its goal, or the goal over the figure where less is better: 1 and more is met."""

@@ -3,6 +3,8 @@
 Logits are the bundled model's own, behind each token of an English text; for larger vocabularies, the likeliest
 thousand of them over a bulk drawn from the rest that together is as likely as the rest was. ``--even`` takes a normal
 distribution instead, which no model gives: thousands of tokens are within top-p there, the worst for every filter.
+The step that a share is of is the bundled model's for its vocabulary, and for the largest that of a model with the
+sizes of Gemma 3 1B, made for the occasion (some 560 MB, in the directory for temporary files).
 Both sides start from one row of a model's output: ours changes it in place, llama.cpp's copies it into
 its array of structs, as ``llama_sampler_sample`` does.
 """
@@ -12,15 +14,19 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.gemma_shape import VOCABULARY as GEMMA_VOCABULARY
+from benchmarks.gemma_shape import write_gemma_shape
 from benchmarks.llama_chain import LlamaChain
 from benchmarks.machine import describe_machine
 from engine.native.context import NativeContext
@@ -53,11 +59,12 @@ CHAINS = {
     "mirostat 1": SamplingParams(mirostat=1),
     "mirostat 2": SamplingParams(mirostat=2),
 }
-_VOCABULARIES = (151_936, 262_144)
+_VOCABULARIES = (151_936, GEMMA_VOCABULARY)
 _WIDTHS = (1, 8)
 _HISTORY = 1024
 _HEAD = 1000
 _STEP_TURNS = 3
+_GEMMA_TOKENS = 12
 _TEXT = (
     "The history of the village began long before anyone wrote it down. Two brothers came across the hills with a "
     "cart, a cow and a bag of seed, and where the cart broke down they built a house. In the spring the river rose "
@@ -67,7 +74,7 @@ _TEXT = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The time of one decode step of the bundled model, and its logits behind each token of the text."""
+    """The time of one decode step of a model, and its logits behind each token of the text."""
 
     seconds: dict[int, float]
     """By width, which is how many sequences get a token in the step."""
@@ -75,13 +82,13 @@ class Step:
     """Shape (tokens of the text, vocabulary)."""
 
 
-def measure_step(model: NativeModel) -> Step:
-    """Read the text token by token, in as many sequences at once as the width is, in turns."""
+def measure_step(model: NativeModel, tokens: int | None = None) -> Step:
+    """Read the text token by token, in as many sequences at once as the width is, in turns; ``tokens`` of it."""
     width = max(_WIDTHS)
     context = NativeContext(
         model, slots=width, slot_tokens=512, batch_tokens=512, threads=choose_threads(None).count
     )
-    text = model.vocabulary.tokenize(_TEXT, add_special=True, parse_special=False)
+    text = model.vocabulary.tokenize(_TEXT, add_special=True, parse_special=False)[:tokens]
     times: dict[int, list[float]] = {count: [] for count in _WIDTHS}
     rows: list[Logits] = []
     for _ in range(_STEP_TURNS):
@@ -102,6 +109,15 @@ def measure_step(model: NativeModel) -> Step:
     context.close()
     # The shortest: on a machine that does other things too, that is the step by itself.
     return Step({count: min(some) for count, some in times.items()}, np.array(rows))
+
+
+def measure_gemma_step() -> Step:
+    """Of a model whose vocabulary is the largest. Its logits are those of random weights."""
+    with tempfile.TemporaryDirectory(prefix="nibble-gemma-") as directory:
+        model = NativeModel(str(write_gemma_shape(Path(directory) / "gemma-shape.gguf")), None)
+        step = measure_step(model, tokens=_GEMMA_TOKENS)
+        model.close()
+    return step
 
 
 def stretch(logits: Logits, size: int) -> Logits:
@@ -181,7 +197,10 @@ def main() -> None:
     console.print(describe_machine())
     model = NativeModel(str(path), None)
     step = measure_step(model)
-    console.print(", ".join(f"a step at width {w}: {s * 1e3:.1f} ms" for w, s in step.seconds.items()))
+    steps = {step.logits.shape[1]: step.seconds, GEMMA_VOCABULARY: measure_gemma_step().seconds}
+    for size, seconds in steps.items():
+        told = ", ".join(f"{s * 1e3:.1f} ms at width {w}" for w, s in seconds.items())
+        console.print(f"a step of the model with {size:,} tokens: {told}")
     for size in (step.logits.shape[1], *_VOCABULARIES):
         logits = even(size) if options.even else stretch(step.logits, size)
         table = Table(title=f"one token of a vocabulary of {size:,}: median us, and share of the step")
@@ -189,14 +208,9 @@ def main() -> None:
             table.add_column(heading, justify="left" if heading == "chain" else "right")
         for name, params in CHAINS.items():
             ours_s, theirs_s = measure_chain(params, logits, model, rounds=options.rounds)
-            shares = (ours_s * w / step.seconds[w] for w in _WIDTHS)
-            table.add_row(
-                name, f"{ours_s * 1e6:.0f}", f"{theirs_s * 1e6:.0f}", *(f"{share:.2%}" for share in shares)
-            )
+            shares = [f"{ours_s * w / seconds:.2%}" for w, seconds in steps.get(size, {}).items()]
+            table.add_row(name, f"{ours_s * 1e6:.0f}", f"{theirs_s * 1e6:.0f}", *shares)
         console.print(table)
-    console.print(
-        "Shares are of the bundled model's step; a model of a larger vocabulary takes longer for it."
-    )
     model.close()
 
 

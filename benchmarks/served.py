@@ -98,9 +98,9 @@ class ServedModel:
         assert self._process is not None
         return psutil.Process(self._process.pid)
 
-    def measure(self, workload: Workload, seed: int) -> list[StreamTimes]:
+    def measure(self, workload: Workload, seed: int, *, every_piece: bool = True) -> list[StreamTimes]:
         """One round: every client sends its requests one after another, all clients at once."""
-        return measure_url(self.url, self.model, workload, seed)
+        return measure_url(self.url, self.model, workload, seed, every_piece=every_piece)
 
 
 def _cpu_s(process: psutil.Process) -> float:
@@ -108,12 +108,17 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def measure_url(url: str, model: str, workload: Workload, seed: int) -> list[StreamTimes]:
+def measure_url(
+    url: str, model: str, workload: Workload, seed: int, *, every_piece: bool = True
+) -> list[StreamTimes]:
     """Run ``workload`` against any server with OpenAI's API."""
     client = StreamClient(url, model)
 
     async def one(prompts: list[list[int]]) -> list[StreamTimes]:
-        return [await client.complete(prompt, answer_tokens=workload.answer_tokens) for prompt in prompts]
+        return [
+            await client.complete(prompt, answer_tokens=workload.answer_tokens, every_piece=every_piece)
+            for prompt in prompts
+        ]
 
     async def all_of_them() -> list[StreamTimes]:
         answers = await asyncio.gather(*(one(prompts) for prompts in workload.prompts(seed)))

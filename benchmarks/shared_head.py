@@ -35,4 +35,5 @@ def measure_shared_head(bare: BareLoop, served: ServedModel, *, rounds: int) -> 
         "at least 0.90",
         ratio >= 0.9,
         f"{statistics.median(rates):.0f} tok/s",
+        score=ratio / 0.9,
     )

@@ -22,4 +22,5 @@ def measure_startup(*, rounds: int) -> Result:
         "under 1 s, under 2 s",
         health < 1.0 and ready < 2.0,
         "ready: " + ", ".join(f"{each:.2f}" for each in ready_s) + " s",
+        score=min(1.0 / health, 2.0 / ready),
     )

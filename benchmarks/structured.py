@@ -46,7 +46,8 @@ def measure_structured(served: ServedModel, *, rounds: int) -> list[Result]:
 
 
 def _result(workload: str, ratio: float, goal: float) -> Result:
-    return Result(workload, f"{ratio:.2f} of the free-text rate", f"at least {goal:.2f}", ratio >= goal)
+    told = f"{ratio:.2f} of the free-text rate"
+    return Result(workload, told, f"at least {goal:.2f}", ratio >= goal, score=ratio / goal)
 
 
 def _rate(served: ServedModel, seed: int, fields: dict[str, object]) -> float:
