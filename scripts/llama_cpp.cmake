@@ -4,3 +4,6 @@
 # normal variable set here shadows the cache entry. It saves about a third of the compile time and the link
 # to OpenSSL.
 set(LLAMA_BUILD_COMMON OFF)
+
+# Without it, a build for AMX (Intel's servers since 2023) dies of its first batch.
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-include \"${CMAKE_CURRENT_LIST_DIR}/tile_config.h\">")

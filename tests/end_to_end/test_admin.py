@@ -1,0 +1,287 @@
+"""A real server, its admin's commands and its jobs: real processes, real memory, real files over loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.process_memory import process_memory
+from tests.end_to_end.live_server import MODEL, LiveServer
+from tests.end_to_end.patience import PATIENCE_S, eventually
+from tests.engine.real import model_path
+from tests.fixtures.tiny_gguf import Tiny, write_tiny
+from tests.model_registry.pull.file_server import FileServer, Handler, file_server
+from tests.server.nibble_process import NIBBLE, clean_environment
+
+pytestmark = pytest.mark.model
+
+_LOCAL = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+
+
+class Admin:
+    """A server of two models under a budget that holds one, and its user's commands."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        models = home / "models"
+        models.mkdir()
+        for name in ("one", "two"):
+            (models / f"{name}.gguf").symlink_to(model_path())
+        self.server = LiveServer(
+            home,
+            *("--context", "512", "--parallel", "2", "--kv-budget", "32MiB", "--memory-budget", "250MB"),
+            *("--prefix-memory", "0", "--threads", "1", "--preload", "one"),
+            extra=_LOCAL,
+        )
+
+    def nibble(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [NIBBLE, *arguments],
+            env=clean_environment(self.home, extra),
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    def told(self, *arguments: str) -> dict[str, object]:
+        """What a command says with ``--json``, as an object."""
+        result = self.nibble(*arguments, "--json")
+        assert result.returncode == 0, result
+        found: dict[str, object] = json.loads(result.stdout)
+        return found
+
+    def key(self) -> str:
+        (record,) = (self.home / "servers").glob("*.json")
+        assert record.stat().st_mode & 0o777 == 0o600
+        assert (self.home / "servers").stat().st_mode & 0o777 == 0o700
+        key: str = json.loads(record.read_text())["key"]
+        return key
+
+    def listed(self) -> list[dict[str, object]]:
+        """Every model."""
+        headers = {"authorization": f"Bearer {self.key()}"}
+        found: list[dict[str, object]] = self.server.http.get("/admin/v1/models", headers=headers).json()[
+            "data"
+        ]
+        return found
+
+    def post(self, path: str, body: dict[str, object]) -> dict[str, object]:
+        headers = {"authorization": f"Bearer {self.key()}"}
+        response = self.server.http.post(f"/admin/v1/{path}", json=body, headers=headers)
+        assert response.is_success, response.text
+        answer: dict[str, object] = response.json()
+        return answer
+
+    def ended(self, job_id: str) -> dict[str, object]:
+        """The job when it is over, by its stream of events."""
+        headers = {"authorization": f"Bearer {self.key()}"}
+        with self.server.http.stream("GET", f"/admin/v1/jobs/{job_id}/events", headers=headers) as stream:
+            lines = [line for line in stream.iter_lines() if line.startswith("data: ")]
+        last: dict[str, object] = json.loads(lines[-1].removeprefix("data: "))
+        return last
+
+    def resident(self) -> int:
+        """Bytes of all workers together."""
+        total = 0
+        for child in psutil.Process(self.server.pid).children():
+            memory = process_memory(child.pid)
+            total += memory.resident_bytes if memory else 0
+        return total
+
+
+@pytest.fixture(scope="module")
+def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
+    made = Admin(tmp_path_factory.mktemp("admin"))
+    with made.server:
+        made.server.ready()
+        yield made
+
+
+def use(admin: Admin, model: str) -> None:
+    reply = admin.server.post("/v1/completions", {"model": model, "prompt": "1, 2, 3,", "max_tokens": 4})
+    assert reply.status_code == 200, reply.text
+
+
+def test_the_commands_of_the_same_user_need_no_key(admin: Admin) -> None:
+    assert admin.server.http.get("/admin/v1/models").status_code == 403, "others do"
+    use(admin, "one")
+    (listed,) = json.loads(admin.nibble("ps", "--json").stdout)
+    assert (listed["id"], listed["state"], listed["is_pinned"]) == ("one", "ready", False)
+    assert 50e6 < listed["memory"]["resident_bytes"] < 1e9
+    assert listed["use"]["generation_tokens_total"] >= 4
+    assert listed["use"]["tokens_per_s"] > 0
+    shown = admin.nibble("ps", COLUMNS="200")
+    assert "one" in shown.stdout
+    assert "tokens/s" in shown.stdout
+    assert "partitioned, 2 x 512 tokens" in shown.stdout or "unified, 2 x 512" in shown.stdout
+    wrong = admin.nibble("load", "three")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "'three' does not exist" in wrong.stderr
+
+
+def test_wrong_keys_and_addresses_are_told_apart(admin: Admin, tmp_path: Path) -> None:
+    other = {"NIBBLE_DATA_DIR": str(tmp_path), "NIBBLE_PORT": "1"}
+    none = admin.nibble("ps", **other)
+    assert f"no server of yours runs over {tmp_path}" in none.stderr
+    refused = admin.nibble("ps", "--url", admin.server.url, **other)
+    assert "needs a key of the scope 'admin'" in refused.stderr
+    silent = admin.nibble("ps", "--url", "http://127.0.0.1:1", **other)
+    assert "http://127.0.0.1:1 does not answer" in silent.stderr
+    keyed = admin.nibble("ps", "--url", admin.server.url, NIBBLE_ADMIN_KEY=admin.key(), **other)
+    assert keyed.returncode == 0, keyed
+    assert admin.nibble("ps", "--url", "nonsense").returncode == 1
+    for result in (none, refused, silent):
+        assert (result.returncode, result.stdout) == (1, "")
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+def test_memory_is_given_back_and_two_models_swap_under_a_budget_of_one(admin: Admin) -> None:
+    for model in ("one", "two"):
+        admin.post("models/unload", {"model": model})
+    before = admin.resident()
+    loaded = []
+    for model in ("one", "two", "one", "two"):
+        detail = admin.post("models/load", {"model": model})
+        assert detail["state"] == "ready"
+        use(admin, model)
+        loaded_now = [each["id"] for each in admin.listed() if each["use"]]
+        assert loaded_now == [model], "the other one made room"
+        loaded.append(admin.resident())
+    assert min(loaded) > before + 90e6, "its weights are there"
+    assert max(loaded) < 1.15 * min(loaded), "and never those of two"
+    gone = admin.told("unload", "two")
+    assert (gone["state"], gone["use"]) == ("unloaded", None)
+    assert admin.resident() <= before + 5e6, "and given back"
+    use(admin, "one")
+
+
+def test_a_busy_model_is_told_and_goes_by_force(admin: Admin) -> None:
+    use(admin, "one")
+    body = {"model": "one", "prompt": "Once", "max_tokens": 400, "stream": True, "ignore_eos": True}
+    with admin.server.http.stream("POST", "/v1/completions", json=body) as stream:
+        lines = stream.iter_lines()
+        assert next(lines).startswith("data: ")
+        busy = admin.nibble("unload", "one")
+        assert busy.returncode == 1
+        assert "1 requests hold 'one'" in busy.stderr
+        assert admin.nibble("unload", "one", "--force").returncode == 0
+        assert any("being unloaded" in line for line in lines), "its stream ends with the reason"
+    use(admin, "one")
+
+
+def stalls(handler: Handler) -> None:
+    """Send a half, and no more before the test is over."""
+    content = handler.server.content
+    handler.head(200, len(content), etag=handler.server.etag)
+    handler.wfile.write(content[: len(content) // 2])
+    handler.wfile.flush()
+    handler.server.release.wait(PATIENCE_S)
+    with contextlib.suppress(OSError):
+        handler.wfile.write(content[len(content) // 2 :])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[FileServer]:
+    content = write_tiny(tmp_path / "made.bin", Tiny(template="{{ messages }}")).read_bytes()
+    with file_server(content) as started:
+        yield started
+        started.release.set()
+
+
+def test_a_pull_is_a_job_that_is_followed_cancelled_and_goes_on(admin: Admin, files: FileServer) -> None:
+    files.steps = [stalls]
+    job = admin.post("models/pull", {"source": files.url})
+    part = admin.home / "models" / ".model.gguf.part"
+    eventually(lambda: part.exists() and part.stat().st_size, lambda size: size > 0, "a half is there")
+    listed = json.loads(admin.nibble("jobs", "--json").stdout)
+    assert [(each["id"], each["state"]) for each in listed] == [(job["id"], "running")]
+    cancelled = admin.told("jobs", "cancel", str(job["id"]))
+    assert cancelled["state"] in ("cancelling", "cancelled")
+    files.release.set()
+    followed = admin.nibble("jobs", "follow", str(job["id"]))
+    assert followed.returncode == 1
+    assert "cancelled" in followed.stderr
+    assert part.exists(), "what was fetched stays"
+    again = admin.post("models/pull", {"source": files.url})
+    followed = admin.nibble("jobs", "follow", str(again["id"]), "--json")
+    assert followed.returncode == 0, followed
+    last = json.loads(followed.stdout.splitlines()[-1])
+    assert (last["state"], last["model"], last["done"]) == ("succeeded", "model", len(files.content))
+    assert files.seen[-1].get("range"), "it went on where it had ended"
+    detail = admin.told("load", "model")
+    assert detail["file"]["source"] == files.url  # type: ignore[index]
+    admin.post("models/unload", {"model": "model"})
+    assert "model works" in admin.nibble("jobs").stdout
+
+
+def test_import_verify_and_quantize_are_jobs(admin: Admin, tmp_path: Path) -> None:
+    elsewhere = write_tiny(tmp_path / "elsewhere.gguf", Tiny(width=64, seed=3))
+
+    def done(what: str, body: dict[str, object]) -> dict[str, object]:
+        job = admin.post(f"models/{what}", body)
+        return admin.ended(str(job["id"]))
+
+    assert done("import", {"path": str(elsewhere)})["model"] == "elsewhere"
+    assert (admin.home / "models" / "elsewhere.gguf").is_symlink()
+    assert done("verify", {"model": "elsewhere"})["state"] == "succeeded"
+    new = done("quantize", {"model": "elsewhere", "to": "Q8_0"})
+    assert (new["state"], new["model"]) == ("succeeded", "elsewhere-q8_0"), new
+    use(admin, "elsewhere-q8_0")
+    # The same size, other bytes: what verifying is for.
+    with elsewhere.open("r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b"\0" * 5)
+    failed = done("verify", {"model": "elsewhere"})
+    assert failed["state"] == "failed"
+    assert "other bytes than when it was imported" in str(failed["message"])
+    for path, why in (("/etc/passwd", "no model"), ("/nothing.gguf", "")):
+        failed = done("import", {"path": path})
+        assert failed["state"] == "failed"
+        assert why in str(failed["message"])
+    pipe = tmp_path / "endless.gguf"
+    os.mkfifo(pipe)
+    assert done("import", {"path": str(pipe)})["state"] == "failed", "a pipe holds nobody up"
+    use(admin, "one")
+
+
+def test_a_server_that_stops_ends_its_jobs_and_takes_its_key_along(tmp_path: Path, files: FileServer) -> None:
+    files.steps = [stalls]
+    (tmp_path / "models").mkdir()
+    write_tiny(tmp_path / "models" / "tiny.gguf")
+    with LiveServer(tmp_path, "--preload", "tiny", "--threads", "1", extra=_LOCAL) as server:
+        server.ready()
+        (record,) = (tmp_path / "servers").glob("*.json")
+        headers = {"authorization": f"Bearer {json.loads(record.read_text())['key']}"}
+        job = server.http.post("/admin/v1/models/pull", json={"source": files.url}, headers=headers).json()
+        told: list[str] = []
+
+        def follow() -> None:
+            with server.http.stream("GET", f"/admin/v1/jobs/{job['id']}/events", headers=headers) as stream:
+                told.extend(line for line in stream.iter_lines() if line)
+
+        following = threading.Thread(target=follow)
+        following.start()
+        part = tmp_path / "models" / ".model.gguf.part"
+        eventually(lambda: part.exists() and part.stat().st_size, lambda size: size > 0, "a half is there")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+        following.join()
+        assert json.loads(told[-1].removeprefix("data: "))["state"] == "cancelled"
+        assert part.stat().st_size == len(files.content) // 2, "the next pull goes on from there"
+        assert not list((tmp_path / "servers").iterdir())
+
+
+def test_the_bundled_model_can_be_verified(admin: Admin) -> None:
+    job = admin.post("models/verify", {"model": MODEL})
+    assert admin.ended(str(job["id"]))["message"] == f"{MODEL} works"
