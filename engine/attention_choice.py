@@ -26,6 +26,9 @@ _DEPTH = _READ * _TIMES
 _STEPS = 5
 _CLEARLY = 1.2
 """How much faster it must be without. Flash attention reads prompts by up to a fifth faster and takes less memory."""
+_WORTH_LOSING_PREFIXES = 1.5
+"""How much faster the one must be where the disk holds prefixes that were computed with the other: they are lost with
+a change, and two trials at a close call may end differently."""
 _BATCH_TOKENS = 512
 _PLAIN_BATCH_TOKENS = 256
 """Without, each token of a batch has a score for each one of its sequence and each head: fewer take less memory, and
@@ -45,9 +48,18 @@ class AttentionChoice(NamedTuple):
 
 
 def choose_attention(
-    config: EngineConfig, model: NativeModel, *, cells: int, threads: int, available: int
+    config: EngineConfig,
+    model: NativeModel,
+    *,
+    cells: int,
+    threads: int,
+    available: int,
+    saved: FlashAttention | None = None,
 ) -> AttentionChoice:
-    """For a context with ``cells`` tokens in each buffer of its KV cache, where ``available`` bytes are left."""
+    """For a context with ``cells`` tokens in each buffer of its KV cache, where ``available`` bytes are left.
+
+    ``saved`` is what prefixes on disk were computed with, if there are any.
+    """
     if config.flash_attention != "auto":
         return _choice(config.flash_attention, "as set")
     if library.has_gpu() and config.gpu_layers != 0:
@@ -64,7 +76,8 @@ def choose_attention(
     except (DecodeFailed, InsufficientMemory) as error:
         return _choice("auto", f"it could not be tried ({error})")
     figures = f"at {_DEPTH} tokens a step takes {with_s * 1e3:.1f} ms with, {without_s * 1e3:.1f} without"
-    return _choice("off" if without_s * _CLEARLY < with_s else "auto", figures)
+    needed = {None: _CLEARLY, "off": 1 / _WORTH_LOSING_PREFIXES}.get(saved, _WORTH_LOSING_PREFIXES)
+    return _choice("off" if without_s * needed < with_s else "auto", figures)
 
 
 def _choice(flash: FlashAttention, reason: str) -> AttentionChoice:

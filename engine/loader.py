@@ -16,6 +16,7 @@ from engine.attention_choice import AttentionChoice, choose_attention
 from engine.backend import Backend
 from engine.cache_type import check_cache_type
 from engine.config import Capability, EngineConfig, FlashAttention, ModelFacts
+from engine.disk.directory import holds_prefixes
 from engine.disk.model_key import file_key, model_key
 from engine.draft_loader import DraftLoader
 from engine.draft_model import DraftModel
@@ -102,6 +103,7 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
         cells=plan.kv_tokens if plan.layout == "unified" else padded(plan.context),
         threads=threads.count,
         available=memory.available_or_guessed_bytes(),
+        saved=_saved_attention(config, model, plan),
     )
     context = NativeContext(
         model,
@@ -119,7 +121,7 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
     draft_model = draft.start(plan, attention, threads=threads.count) if draft else None
     _try_adapters(context, config.adapters)
     prefix_memory_bytes = plan_prefix_memory(config, memory.available_or_guessed_bytes())
-    disk_key = _disk_key(config, model, context, attention.flash)
+    disk_key = _disk_key(config, model, plan, attention.flash) if _uses_disk(config, context) else None
     template = starting.checked()
     description = draft.model.description if draft else ""
     load_s = time.monotonic() - started_s
@@ -153,23 +155,32 @@ def _check_adapters(adapters: tuple[Adapter, ...]) -> None:
         check_adapter(adapter)
 
 
-def _disk_key(
-    config: EngineConfig, model: NativeModel, context: NativeContext, flash: FlashAttention
-) -> str | None:
-    if not config.prefix_disk_bytes:
-        return None
-    if not context.shares_prefixes:
+def _uses_disk(config: EngineConfig, context: NativeContext) -> bool:
+    if config.prefix_disk_bytes and not context.shares_prefixes:
         _logger.warning(
             "prefix_disk is not used for %s: its memory cannot be cut to a prefix", config.model_id
         )
+    return bool(config.prefix_disk_bytes) and context.shares_prefixes
+
+
+def _saved_attention(config: EngineConfig, model: NativeModel, plan: MemoryPlan) -> FlashAttention | None:
+    """What the prefixes on disk were computed with; None where there are none, or some of each."""
+    if not config.prefix_disk_bytes:
         return None
+    choices: tuple[FlashAttention, ...] = ("auto", "off")
+    root = Path(config.prefix_disk_path)
+    saved = [each for each in choices if holds_prefixes(root, _disk_key(config, model, plan, each))]
+    return saved[0] if len(saved) == 1 else None
+
+
+def _disk_key(config: EngineConfig, model: NativeModel, plan: MemoryPlan, flash: FlashAttention) -> str:
     return model_key(
         model.path,
         cache_type=config.cache_type,
         # The layout of values hangs on it.
         flash_attention=flash,
         # A state tells how many buffers there are, and is refused where there are more or fewer.
-        buffers=1 if context.pool_tokens is not None else context.slots,
+        buffers=1 if plan.layout == "unified" else plan.parallel,
         build=library.version(),
         backend=library.backend_description(),
         gpu_layers=config.gpu_layers,

@@ -28,6 +28,11 @@ _ENDING = ".prefix"
 _UNFINISHED_ENDING = ".part"
 
 
+def holds_prefixes(root: Path, key: str) -> bool:
+    """Whether a file of ``key`` lies below ``root``, sound or not."""
+    return any((root / key).glob(f"*{_ENDING}"))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DiskPrefix:
     """A prefix that has a file."""

@@ -29,10 +29,14 @@ def model() -> Iterator[NativeModel]:
 
 
 def _choose(
-    config: EngineConfig, model: NativeModel, available: int = _PLENTY, attention: FlashAttention = "auto"
+    config: EngineConfig,
+    model: NativeModel,
+    available: int = _PLENTY,
+    attention: FlashAttention = "auto",
+    saved: FlashAttention | None = None,
 ) -> AttentionChoice:
     config = msgspec.structs.replace(config, flash_attention=attention)
-    return choose_attention(config, model, cells=_CELLS, threads=1, available=available)
+    return choose_attention(config, model, cells=_CELLS, threads=1, available=available, saved=saved)
 
 
 @pytest.mark.parametrize("times", [(0.020, 0.008), (0.010, 0.009), (0.008, 0.020)])
@@ -44,6 +48,27 @@ def test_without_must_be_clearly_faster(
     chosen = _choose(real_config(), model)
     assert chosen.flash == ("off" if times[0] > 1.2 * times[1] else "auto")
     assert f"{times[1] * 1e3:.1f} without" in chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("saved", "times", "flash"),
+    [
+        ("auto", (0.013, 0.010), "auto"),
+        ("auto", (0.016, 0.010), "off"),
+        ("off", (0.010, 0.013), "off"),
+        ("off", (0.010, 0.016), "auto"),
+    ],
+)
+def test_what_prefixes_on_disk_were_computed_with_stays_unless_the_other_is_much_faster(
+    model: NativeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    saved: FlashAttention,
+    times: tuple[float, float],
+    flash: str,
+) -> None:
+    monkeypatch.setattr(attention_choice, "_compare", lambda *_: times)
+    monkeypatch.setattr(library, "has_gpu", lambda: False)
+    assert _choose(real_config(), model, saved=saved).flash == flash
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ def _config(root: Path, **changes: object) -> EngineConfig:
         adapters=adapters,
         parallel=4,
         threads=1,
+        # A trial could find the one faster for one engine and the other for the next, and answers are compared.
+        flash_attention="on",
         prefix_memory_bytes=0,
     )
     return msgspec.structs.replace(config, **changes)

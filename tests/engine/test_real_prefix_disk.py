@@ -7,9 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine import attention_choice
 from engine.config import EngineConfig, KvLayoutChoice
 from engine.engine import Engine
 from engine.errors import ModelLoadFailed
+from engine.loader import load_generator
+from engine.native import library
 from engine.prompt import TokenPrompt
 from tests.engine.real import LONG_TEXT, Told, answer, asking, is_gone, real_config
 from tests.fixtures.tiny_gguf import Tiny, write_tiny
@@ -62,6 +65,19 @@ async def test_a_prefix_from_disk_gives_the_same_text_after_a_restart(
     assert other.end.cached_tokens >= warm.end.prompt_tokens - 1
     assert warm.text == cold.text
     assert (stats.disk_prefixes_read_total, stats.disk_read_bytes_total > 0) == (1, True)
+
+
+async def test_a_close_trial_of_attention_leaves_the_prefixes_on_disk_of_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It has no chat template, for which a process would run.
+    path = str(write_tiny(tmp_path / "tiny.gguf", Tiny()))
+    await _told(_config(tmp_path, model_path=path, flash_attention="off"), _HEAD)
+    monkeypatch.setattr(attention_choice, "_compare", lambda *_: (0.010, 0.011))
+    monkeypatch.setattr(library, "has_gpu", lambda: False)
+    for root, expected in ((tmp_path, "off"), (tmp_path / "new", "auto")):
+        loaded = load_generator(_config(root, model_path=path, flash_attention="auto"))
+        assert loaded.facts.flash_attention == expected
 
 
 async def test_what_shares_a_head_with_a_prefix_on_disk_gives_the_same_text(tmp_path: Path) -> None:
