@@ -72,7 +72,7 @@ async def test_a_close_trial_of_attention_leaves_the_prefixes_on_disk_of_use(
 ) -> None:
     # It has no chat template, for which a process would run.
     path = str(write_tiny(tmp_path / "tiny.gguf", Tiny()))
-    await _told(_config(tmp_path, model_path=path, flash_attention="off"), _HEAD)
+    await _told(_config(tmp_path, model_path=path, flash_attention="off"), _HEAD[:200])
     monkeypatch.setattr(attention_choice, "_compare", lambda *_: (0.010, 0.011))
     monkeypatch.setattr(library, "has_gpu", lambda: False)
     for root, expected in ((tmp_path, "off"), (tmp_path / "new", "auto")):
