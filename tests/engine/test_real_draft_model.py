@@ -145,6 +145,7 @@ def _tiny(path: Path, draft: Path, *, speculation: bool = True) -> EngineConfig:
         model_path=str(path),
         parallel=2,
         threads=1,
+        flash_attention="on",
         draft_model_path=str(draft),
         speculation=speculation,
     )

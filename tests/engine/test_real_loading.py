@@ -32,6 +32,7 @@ def _config(
         model_path=str(path),
         parallel=4,
         threads=1,
+        flash_attention="on",
         context=context,
         kv_budget_bytes=kv_budget_bytes,
         chat_template=chat_template,

@@ -27,7 +27,14 @@ class Shop:
         self.config = RegistryConfig(
             data_dir=root,
             models_dir=self.models,
-            engine=EngineConfig(model_id="", model_path="", threads=1, kv_budget_bytes=64 << 20),
+            engine=EngineConfig(
+                model_id="",
+                model_path="",
+                threads=1,
+                kv_budget_bytes=64 << 20,
+                # A trial could find the one faster for one file and the other for the next, and bits are compared.
+                flash_attention="on",
+            ),
         )
         self._system = system
         self.look()
