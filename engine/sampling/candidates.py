@@ -12,6 +12,9 @@ Ids = npt.NDArray[np.intp]
 
 _SMALL = 1024
 _FEW = 512
+_LOWEST_PEAK, _HIGHEST_PEAK = -20.0, 60.0
+"""Between these, exp of whole logits fits float32 with room for the sum of a vocabulary, and what becomes 0 is some
+60 nats under the peak."""
 
 
 class Candidates:
@@ -21,7 +24,7 @@ class Candidates:
     and weights are computed in the scratch memory. Whatever is computed once is kept for the next filter.
     """
 
-    __slots__ = ("_columns", "_peak", "_total", "_weights", "ids", "logits", "scratch")
+    __slots__ = ("_base", "_columns", "_peak", "_total", "_weights", "ids", "logits", "scratch")
 
     def __init__(self, logits: Logits, scratch: Scratch, ids: Ids | None = None) -> None:
         """``logits``, shape (n,), may be changed in place. ``ids``, shape (n,), are needed where n < v."""
@@ -29,6 +32,7 @@ class Candidates:
         self.ids = ids
         self.scratch = scratch
         self._peak: float | None = None
+        self._base = 0.0
         self._weights: Logits | None = None
         self._columns: Logits | None = None
         self._total: float | None = None
@@ -36,11 +40,6 @@ class Candidates:
     @property
     def size(self) -> int:
         return self.logits.size
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing was taken out or computed yet."""
-        return self.ids is None and self._weights is None
 
     @property
     def possible(self) -> int:
@@ -55,12 +54,21 @@ class Candidates:
         return self._peak
 
     @property
+    def base(self) -> float:
+        """What is taken off the logits before exp: usually nothing of a whole vocabulary's, which spares a pass over
+        it, and rounds less."""
+        if self._weights is None:
+            fits = self.ids is None and _LOWEST_PEAK <= self.peak <= _HIGHEST_PEAK
+            self._base = 0.0 if fits else self.peak
+        return self._base
+
+    @property
     def weights(self) -> Logits:
-        """Probabilities times ``total``: exp of the logits under the peak, shape (n,). Read only."""
+        """Probabilities times ``total``: exp of the logits less ``base``, shape (n,). Read only."""
         if self._weights is None:
             out = self.scratch.weights if self.ids is None else np.empty_like(self.logits)
-            # Logits that were heated have their peak at 0 already.
-            depth = np.subtract(self.logits, np.float32(self.peak), out=out) if self.peak else self.logits
+            base = self.base
+            depth = np.subtract(self.logits, np.float32(base), out=out) if base else self.logits
             self._weights = np.exp(depth, out=out)
             if self.ids is None:
                 self._columns = self.scratch.column_sums()
@@ -77,10 +85,10 @@ class Candidates:
 
     @property
     def mean_depth(self) -> float:
-        """The mean of logit less peak, by probability: log(total) less this is the entropy, in nats."""
+        """The mean of logit less base, by probability: log(total) less this is the entropy, in nats."""
         weights, total = self.weights, self.total
         out = self.scratch.other if self.ids is None else np.empty_like(self.logits)
-        depth = np.subtract(self.logits, np.float32(self.peak), out=out)
+        depth = np.subtract(self.logits, np.float32(self.base), out=out)
         # 0 times -inf is no number; what is this deep weighs nothing.
         np.maximum(depth, np.float32(-100.0), out=depth)
         np.multiply(depth, weights, out=depth)
@@ -112,10 +120,14 @@ class Candidates:
         if temperature == 1.0:
             return
         out = self.scratch.other if self.ids is None else np.empty_like(self.logits)
-        # The peak is taken off first: dividing large logits first would round away what sets them apart.
-        np.subtract(self.logits, np.float32(self.peak), out=out)
-        self.logits = np.multiply(out, np.float32(1.0 / temperature), out=out)
-        self._peak = 0.0
+        factor = np.float32(1.0 / temperature)
+        if abs(self.peak) <= _HIGHEST_PEAK * min(1.0, temperature):
+            logits, peak = self.logits, float(np.float32(self.peak) * factor)
+        else:
+            # The peak is taken off first: dividing large logits first would round away what sets them apart.
+            logits, peak = np.subtract(self.logits, np.float32(self.peak), out=out), 0.0
+        self.logits = np.multiply(logits, factor, out=out)
+        self._peak = peak
         self._weights = self._total = self._columns = None
 
     def best(self) -> int:

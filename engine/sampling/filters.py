@@ -15,11 +15,6 @@ import numpy as np
 from engine.sampling.candidates import Candidates, Ids, fewest_reaching, largest
 
 _SMALL = 1024
-_LARGE = 8192
-_HEAD_DEPTH, _FLOOR_DEPTH = 17.0, 20.0
-"""In nats: of 262,144 tokens all weigh about a hundredth of the likeliest one at the first, 0.0006 at the second."""
-_HEAD_SHARE = 16
-"""More than this part of the vocabulary is no head, and costs more than it saves. A part of this size tells."""
 _TINY = 1e-45
 """The least float32 above zero."""
 _RADII = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 3e38)
@@ -46,7 +41,7 @@ def top_k(candidates: Candidates, count: int) -> None:
 def typical_p(candidates: Candidates, p: float, min_keep: int) -> None:
     """Keep the tokens whose surprise is nearest to the entropy until they hold more than ``p`` (arXiv 2202.00666)."""
     weights, total = candidates.weights, candidates.total
-    center = np.float32(candidates.peak + candidates.mean_depth)
+    center = np.float32(candidates.base + candidates.mean_depth)
     out = candidates.scratch.other if candidates.ids is None else np.empty_like(candidates.logits)
     strangeness = np.abs(np.subtract(candidates.logits, center, out=out), out=out)
     goal = math.nextafter(p * total, math.inf)
@@ -67,47 +62,22 @@ def typical_p(candidates: Candidates, p: float, min_keep: int) -> None:
 
 def top_p(candidates: Candidates, p: float, min_keep: int) -> None:
     """Keep the fewest tokens whose probabilities add up to at least ``p`` (nucleus sampling, arXiv 1904.09751)."""
-    kept = _nucleus_of_head(candidates, p) if candidates.is_whole and candidates.size > _LARGE else None
-    if kept is None:
-        kept = _nucleus(candidates, p)
+    kept = _nucleus(candidates, p)
     candidates.keep(kept if kept.size >= min_keep else largest(candidates.logits, min_keep))
-
-
-def _nucleus_of_head(candidates: Candidates, p: float) -> Ids | None:
-    """The same as ``_nucleus``, from the likeliest tokens alone; None where they cannot tell.
-
-    What is deeper under the peak than some depth can weigh so much and no more: where the tokens that suffice
-    without it suffice with it, too, nobody needs its weight, whose computing takes most of a filter's time.
-    """
-    logits, bound = candidates.logits, np.float32(candidates.peak - _HEAD_DEPTH)
-    sample = logits[: candidates.size // _HEAD_SHARE]
-    if np.count_nonzero(sample >= bound) > sample.size // _HEAD_SHARE:
-        return None
-    near = np.flatnonzero(logits >= bound)
-    weights = np.exp(logits[near] - np.float32(candidates.peak))
-    held = float(weights.sum(dtype=np.float64))
-    middle = np.count_nonzero(logits >= np.float32(candidates.peak - _FLOOR_DEPTH)) - near.size
-    rest = candidates.size - near.size - middle
-    most_beneath = float(middle * math.exp(-_HEAD_DEPTH) + rest * math.exp(-_FLOOR_DEPTH))
-    kept = fewest_reaching(weights, weights, p * held)
-    suffices = float(weights[kept].sum(dtype=np.float64)) >= p * (held + most_beneath)
-    return near[kept] if suffices else None
 
 
 def _nucleus(candidates: Candidates, p: float) -> Ids:
     weights, total = candidates.weights, candidates.total
     if candidates.size <= _SMALL:
-        kept = fewest_reaching(weights, weights, p * total)
-    else:
-        # Few tokens can be likelier than 2^-12, or 2^-15; and those below the last bound hold less than 1 - p.
-        near, held = np.empty(0, dtype=np.intp), weights[:0]
-        for share in (2.0**-12, 2.0**-15, (1.0 - p) / candidates.size):
-            near = np.flatnonzero(weights >= np.float32(max(share * total, _TINY)))
-            held = weights[near]
-            if near.size and float(held.sum(dtype=np.float64)) >= p * total:
-                break
-        kept = near[fewest_reaching(held, held, p * total)]
-    return kept
+        return fewest_reaching(weights, weights, p * total)
+    # Few tokens can be likelier than 2^-15, and mostly they suffice; those below the last bound hold less than 1 - p.
+    near, held = np.empty(0, dtype=np.intp), weights[:0]
+    for share in (2.0**-15, (1.0 - p) / candidates.size):
+        near = np.flatnonzero(weights >= np.float32(max(share * total, _TINY)))
+        held = weights[near]
+        if near.size and float(held.sum(dtype=np.float64)) >= p * total:
+            break
+    return near[fewest_reaching(held, held, p * total)]
 
 
 def min_p(candidates: Candidates, share: float, min_keep: int) -> None:

@@ -41,9 +41,8 @@ class Mirostat:
     def _cut(self, candidates: Candidates) -> None:
         """Version 2: keep what surprises no more than the limit, the likeliest in any case."""
         bound = candidates.total * 2.0 ** -max(0.0, min(self.limit, 1000.0))
-        # The peak's weight is 1.
-        bound = np.float32(min(max(bound, 1e-45), 1.0))
-        candidates.keep(np.flatnonzero(candidates.weights >= bound))
+        weights = candidates.weights
+        candidates.keep(np.flatnonzero(weights >= min(np.float32(max(bound, 1e-45)), weights.max())))
 
     def _count(self, candidates: Candidates) -> int:
         """Version 1: how many of the likeliest tokens have, on the whole, the surprise of the limit."""
