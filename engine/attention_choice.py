@@ -20,8 +20,8 @@ from engine.native import library
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 
-_READ = 32
-_TIMES = 16
+_READ = 8
+_TIMES = 64
 _DEPTH = _READ * _TIMES
 _STEPS = 5
 _CLEARLY = 1.2

@@ -23,7 +23,7 @@ from typing import BinaryIO
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "llama.txt"
 TRIM = ROOT / "scripts" / "llama_cpp.cmake"
-MEND = ROOT / "scripts" / "tile_config.h"
+HEADERS = [ROOT / "scripts" / name for name in ("tile_config.h", "parallel_clear.h")]
 NOTICE = "building llama.cpp, 2 to 5 minutes on two cores…"
 NINJA_PROGRESS = re.compile(rb"\[(\d+)/(\d+)\]")
 
@@ -44,7 +44,7 @@ def cmake_args() -> list[str]:
 
 def fingerprint() -> str:
     """A hash of everything that the built library depends on."""
-    texts = [path.read_text() for path in (LOCK, TRIM, MEND)]
+    texts = [path.read_text() for path in (LOCK, TRIM, *HEADERS)]
     parts = [*texts, *cmake_args(), sysconfig.get_platform(), _cpu()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
