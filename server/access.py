@@ -28,11 +28,6 @@ def open_keyring(settings: Settings, enter: Enter, local: ApiKey | None = None) 
         )
     except (KeyStoreError, StaticKeyError) as error:
         raise SettingsError(str(error)) from None
-    if len(keyring) and settings.insecure_no_auth:
-        raise SettingsError(
-            "insecure_no_auth is for a server without API keys, and there are some:"
-            " leave out --insecure-no-auth, or revoke them with 'nibble key revoke'"
-        )
     if not (len(keyring) or keyring.is_local or settings.insecure_no_auth):
         raise SettingsError(
             f"not listening on {settings.host}, because whoever reaches it could use it without a key:"
@@ -40,3 +35,16 @@ def open_keyring(settings: Settings, enter: Enter, local: ApiKey | None = None) 
             " (NIBBLE_INSECURE_NO_AUTH=true) where only trusted clients can reach the port"
         )
     return keyring
+
+
+def idle_word(settings: Settings, keyring: Keyring) -> str | None:
+    """What to warn of where ``insecure_no_auth`` does nothing, because there are keys; the mend is after the colon.
+
+    No SettingsError: a key may be made while the server runs, and then the next start would fail.
+    """
+    if not (len(keyring) and settings.insecure_no_auth):
+        return None
+    return (
+        "insecure_no_auth lets nobody in, since there are API keys:"
+        " leave it out, or revoking the last of them opens the server to whoever reaches it"
+    )

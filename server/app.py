@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,7 +23,7 @@ from routes.openai import errors
 from routes.router import build_routes
 from routes.services import Services
 from routes.telemetry import Telemetry
-from server.access import open_keyring
+from server.access import idle_word, open_keyring
 from server.bind_address import is_loopback
 from server.keys.api_key import ApiKey
 from server.keys.keyring import Keyring
@@ -90,6 +91,7 @@ class App:
 
         def change() -> None:
             self.keyring.become(keys)
+            _warn(idle_word(settings, keys))
             self.registry.reconfigure(config)
             self.jobs.reconfigure(config)
             self.services.policy = policy
@@ -119,6 +121,7 @@ def create_app(
         metrics.key_spent(key, usage)
 
     keyring = open_keyring(settings, enter, local_key)
+    _warn(idle_word(settings, keyring))
     jobs = JobQueue(Workshop(registry, settings.registry_config(), start_engine))
     services = Services(
         registry=registry,
@@ -159,6 +162,12 @@ def create_app(
     errors.install(api)
     switch = Switch(stack(api, _layers(settings, metrics)))
     return App(switch, api, services, registry, jobs, metrics, keyring)
+
+
+def _warn(problem: str | None) -> None:
+    if problem is not None:
+        log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+        log.warning(problem)
 
 
 def _telemetry(settings: Settings, metrics: Metrics, traces: TraceTelemetry | None) -> Telemetry:

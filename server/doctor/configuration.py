@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from server.access import open_keyring
+from server.access import idle_word, open_keyring
 from server.doctor.finding import Finding
 from server.settings import Settings, SettingsError, unknown_variables
 
 
 def check_settings(settings: Settings) -> Finding:
-    """What ``nibble serve`` would refuse, and variables that set nothing."""
+    """What ``nibble serve`` would refuse, and what sets nothing."""
     try:
         settings.check()
-        open_keyring(settings, lambda key, model, usage: None)
+        keyring = open_keyring(settings, lambda key, model, usage: None)
     except SettingsError as error:
         text, _, mend = str(error).rpartition(": ")
         return Finding(check="settings", status="fail", text=text or str(error), mend=mend)
@@ -22,6 +22,9 @@ def check_settings(settings: Settings) -> Finding:
             text="; ".join(unknown),
             mend="correct the names: 'nibble serve --help' lists all settings",
         )
+    if idle := idle_word(settings, keyring):
+        text, _, mend = idle.partition(": ")
+        return Finding(check="settings", status="warn", text=text, mend=mend)
     return Finding(check="settings", status="ok", text="they can be served with")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ DOCKERFILE = ROOT / "docker" / "Dockerfile"
 
 def read_yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
+
+
+def resolved(text: str) -> str:
+    """``text`` with the defaults of its variables, as compose reads it where none is set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
 def check_settings(environment: dict[str, str]) -> Settings:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 from typing import Any
@@ -9,15 +8,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.deploy.files import DEPLOY, ROOT, check_settings, read_yaml
+from tests.deploy.files import DEPLOY, ROOT, check_settings, read_yaml, resolved
 from tests.deploy.tools import compose_schema
 
 FILE = DEPLOY / "compose.yaml"
-
-
-def resolved(text: str) -> str:
-    """``text`` with the defaults of its variables, as compose reads it where none is set."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
 @pytest.fixture

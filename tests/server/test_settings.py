@@ -8,7 +8,7 @@ import pytest
 from engine.config import EngineConfig
 from generation.events import Usage
 from model_registry.model_settings import ModelSettings
-from server.access import open_keyring
+from server.access import idle_word, open_keyring
 from server.setting_help import SETTING_HELP
 from server.settings import Settings, SettingsError, load_settings, unknown_variables
 
@@ -211,13 +211,20 @@ def test_listening_to_others_without_keys_has_to_be_asked_for(home: Path, host: 
     assert open_keyring(load_settings({"host": host, "insecure_no_auth": True}), nothing).is_open
 
 
-def test_a_key_opens_other_addresses_and_contradicts_the_word(
+def test_a_key_opens_other_addresses_and_counts_above_the_word(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Not refused: whoever makes a key while the server runs would find that it does not start again."""
+    settings = load_settings({"host": "0.0.0.0", "insecure_no_auth": True})
+    assert idle_word(settings, open_keyring(settings, nothing)) is None
     monkeypatch.setenv("NIBBLE_API_KEY", "a-key-of-the-operator")
-    assert not open_keyring(load_settings({"host": "0.0.0.0"}), nothing).is_open
-    with pytest.raises(SettingsError, match="leave out --insecure-no-auth"):
-        open_keyring(load_settings({"host": "0.0.0.0", "insecure_no_auth": True}), nothing)
+    keyring = open_keyring(settings, nothing)
+    assert not keyring.is_open
+    assert "leave it out" in str(idle_word(settings, keyring))
+    settings = load_settings({"host": "0.0.0.0"})
+    keyring = open_keyring(settings, nothing)
+    assert not keyring.is_open
+    assert idle_word(settings, keyring) is None
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,10 @@ def test_settings_that_are_served_with_and_some_that_are_not(
     found = check_settings(Settings(data_dir=tmp_path, host="0.0.0.0"))
     assert found.status == "fail"
     assert "nibble key create" in found.mend
+    monkeypatch.setenv("NIBBLE_API_KEY", "a-key-of-the-operator")
+    found = check_settings(Settings(data_dir=tmp_path, host="0.0.0.0", insecure_no_auth=True))
+    assert (found.status, "lets nobody in" in found.text) == ("warn", True)
+    assert "leave it out" in found.mend
     monkeypatch.setenv("NIBBLE_PROT", "1")
     found = check_settings(Settings(data_dir=tmp_path))
     assert (found.status, "did you mean 'NIBBLE_PORT'" in found.text) == ("warn", True)
