@@ -43,6 +43,8 @@ class AnswerReader:
         self._opening = ""
         self._chains: dict[int, Chain] = {}
         self._reasoning_tokens: dict[int, int] = {}
+        self._untold: dict[int, int] = {}
+        """Tokens that have made nothing to tell yet."""
         self._scores: dict[int, tuple[TokenLogprob, ...]] = {}
         """Log-probabilities of tokens of which it is not known yet whether they are text."""
 
@@ -98,7 +100,11 @@ class AnswerReader:
             if echo := item.echo:
                 text = echo.text + text
                 logprobs = None if logprobs is None else (echo.logprobs or ()) + logprobs
-            return [TextDelta(item.choice, text, item.tokens, logprobs)] if text or logprobs else []
+            tokens = self._untold.pop(item.choice, 0) + item.tokens
+            if text or logprobs:
+                return [TextDelta(item.choice, text, tokens, logprobs)]
+            self._untold[item.choice] = tokens
+            return []
         deltas: list[Delta] = []
         for delta in _by_token(item):
             deltas += self._scored(item.choice, chain.add(delta), delta.logprobs)
@@ -107,7 +113,7 @@ class AnswerReader:
             if (scores := self._scores.pop(item.choice, ())) and not self._has_called(item.choice):
                 deltas.append(TextDelta(item.choice, "", 0, scores))
         self._count(deltas)
-        return _joined(deltas)
+        return self._joined(item.choice, deltas)
 
     def _scored(
         self, choice: int, deltas: list[Delta], logprobs: tuple[TokenLogprob, ...] | None
@@ -149,6 +155,34 @@ class AnswerReader:
                 before = self._reasoning_tokens.get(delta.choice, 0)
                 self._reasoning_tokens[delta.choice] = before + delta.tokens
 
+    def _joined(self, choice: int, deltas: list[Delta]) -> list[Delta]:
+        """Neighbours of one kind as one, and none that is empty: what one step brought is one chunk.
+
+        The tokens of what is empty are told with the next that is not, be it of a later step.
+        """
+        joined: list[Delta] = []
+        untold = self._untold.pop(choice, 0)
+        for delta in deltas:
+            tokens = untold + delta.tokens
+            if _is_empty(delta):
+                untold = tokens
+                continue
+            match joined, delta:
+                case [*_, TextDelta() as last], TextDelta():
+                    joined[-1] = TextDelta(
+                        choice, last.text + delta.text, last.tokens + tokens, _sum(last, delta)
+                    )
+                case [*_, ReasoningDelta() as last], ReasoningDelta():
+                    joined[-1] = ReasoningDelta(choice, last.text + delta.text, last.tokens + tokens)
+                case [*_, ToolCallDelta() as last], ToolCallDelta(index=index) if last.index == index:
+                    joined[-1] = ToolCallDelta(choice, index, last.text + delta.text, last.tokens + tokens)
+                case _:
+                    joined.append(msgspec.structs.replace(delta, tokens=tokens) if untold else delta)
+            untold = 0
+        if untold:
+            self._untold[choice] = untold
+        return joined
+
     def _finished(self, choice: int, finish: engine_events.Finish) -> Finished:
         # Drafts are looked up in the text as well; only where there is a prediction does OpenAI's count apply.
         predicted = (
@@ -176,7 +210,8 @@ class AnswerReader:
         mean_logprob = finish.mean_logprob if self._request.is_ranked else None
         reader = self._calls.get(choice)
         reason = reader.reason(finish.reason) if reader else finish.reason
-        return Finished(choice, reason, usage, timings, has_logprobs, mean_logprob)
+        untold = self._untold.pop(choice, 0)
+        return Finished(choice, reason, usage, timings, has_logprobs, mean_logprob, untold)
 
 
 def _reasoning_of(request: GenerationRequest, facts: ModelFacts) -> ReasoningFormat | None:
@@ -216,27 +251,11 @@ def _by_token(item: engine_events.Piece) -> list[TextDelta]:
     return deltas
 
 
-def _joined(deltas: list[Delta]) -> list[Delta]:
-    """Neighbours of one kind as one, and none that is empty: what one step brought is one chunk."""
-    joined: list[Delta] = []
-    for delta in deltas:
-        if isinstance(delta, ToolCallStarted):
-            joined.append(delta)
-            continue
-        if not delta.text and not (isinstance(delta, TextDelta) and delta.logprobs):
-            continue
-        match joined, delta:
-            case [*_, TextDelta() as last], TextDelta():
-                joined[-1] = TextDelta(
-                    last.choice, last.text + delta.text, last.tokens + delta.tokens, _sum(last, delta)
-                )
-            case [*_, ReasoningDelta() as last], ReasoningDelta():
-                joined[-1] = ReasoningDelta(last.choice, last.text + delta.text, last.tokens + delta.tokens)
-            case [*_, ToolCallDelta() as last], ToolCallDelta(choice, index, text) if last.index == index:
-                joined[-1] = ToolCallDelta(choice, index, last.text + text)
-            case _:
-                joined.append(delta)
-    return joined
+def _is_empty(delta: Delta) -> bool:
+    """Whether there is nothing in it to tell. Log-probabilities are told, if need be without a text."""
+    if isinstance(delta, ToolCallStarted) or delta.text:
+        return False
+    return not (isinstance(delta, TextDelta) and delta.logprobs)
 
 
 def _sum(first: TextDelta, second: TextDelta) -> tuple[TokenLogprob, ...] | None:

@@ -1,7 +1,8 @@
 """The canonical stream: what every wire dialect encodes.
 
 ``Started`` first; then deltas of any choice in any order; one ``Finished`` per choice. A failure is raised
-as an error of the tree in ``engine.errors``, never sent as an event.
+as an error of the tree in ``engine.errors``, never sent as an event. Each generated token is counted once: with the
+delta that it is a part of, or where it made none of its own with the next, or else with the end.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class ToolCallStarted(msgspec.Struct, frozen=True, tag="call"):
     id: str | None
     """None where the request used the older ``functions``, whose calls have none."""
     name: str
+    tokens: int = 1
+    """How many tokens went before it that no text stands for: the notation of the call, and its name."""
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, tag="arguments"):
@@ -82,6 +85,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True, tag="arguments"):
     choice: int
     index: int
     text: str
+    tokens: int = 1
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -93,6 +97,8 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """Whether the request asked for log-probabilities: also an answer without a token then has a list of them."""
     mean_logprob: float | None = None
     """Mean log-probability of the generated tokens, where answers are ranked by it."""
+    untold_tokens: int = 0
+    """Generated tokens that no delta was told with: those behind the last of them, as the end of a call's notation."""
 
 
 TextualDelta = TextDelta | ReasoningDelta

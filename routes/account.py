@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from generation.events import Event, Finished, ReasoningDelta, Started, TextDelta, Usage
+from generation.events import Event, Finished, Started, Usage
 from routes.caller import Caller, Charge
 
 
@@ -21,12 +21,13 @@ class Account:
 
     def note(self, event: Event) -> None:
         """Look at what goes to the client."""
-        if isinstance(event, (TextDelta, ReasoningDelta)):
-            self._sent += event.tokens
-        elif isinstance(event, Finished):
+        if isinstance(event, Finished):
             self.ends.append(event)
+            self._sent += event.untold_tokens
         elif isinstance(event, Started):
             self._begun = event.prompt_tokens
+        else:
+            self._sent += event.tokens
 
     def close(self, model: str, *, is_whole: bool) -> None:
         """Enter the request: as it was told if it came to its end, else what was sent before it broke off."""

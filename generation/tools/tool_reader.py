@@ -18,11 +18,13 @@ class ToolReader:
         self._is_legacy = is_legacy
 
     def add(self, delta: TextDelta) -> list[Delta]:
-        counted = TextDelta(self._choice, "", delta.tokens)
-        return [counted, *map(self._event, self._parser.feed(delta.text))]
+        if not (found := self._parser.feed(delta.text)):
+            return [TextDelta(self._choice, "", delta.tokens)]
+        # All tokens go with the first, since a parser does not tell which of them made which part.
+        return [self._event(parsed, 0 if index else delta.tokens) for index, parsed in enumerate(found)]
 
     def end(self) -> list[Delta]:
-        return [self._event(parsed) for parsed in self._parser.finish()]
+        return [self._event(parsed, 0) for parsed in self._parser.finish()]
 
     @property
     def has_called(self) -> bool:
@@ -36,12 +38,12 @@ class ToolReader:
             return "function_call" if self._is_legacy else "tool_calls"
         return reason
 
-    def _event(self, parsed: Parsed) -> Delta:
+    def _event(self, parsed: Parsed, tokens: int) -> Delta:
         match parsed:
             case Text(text=text):
-                return TextDelta(self._choice, text, 0)
+                return TextDelta(self._choice, text, tokens)
             case CallStarted(index=index, name=name):
                 call_id = None if self._is_legacy else f"call_{secrets.token_hex(12)}"
-                return ToolCallStarted(self._choice, index, call_id, name)
+                return ToolCallStarted(self._choice, index, call_id, name, tokens)
             case CallArguments(index=index, text=text):
-                return ToolCallDelta(self._choice, index, text)
+                return ToolCallDelta(self._choice, index, text, tokens)

@@ -39,8 +39,8 @@ async def test_engine_events_become_canonical_ones_step_by_step() -> None:
     assert await run(engine, request()) == [
         [Started(7)],
         [TextDelta(0, "a", 2)],
-        # A step that brought no text is no step: nothing would be sent for it.
-        [TextDelta(0, "b", 1), Finished(0, "length", Usage(7, 6, 4), Timings(0.25, 0.5, 1.0))],
+        # A step that brought no text is no step, since nothing would be sent for it; its token is told with the next.
+        [TextDelta(0, "b", 2), Finished(0, "length", Usage(7, 6, 4), Timings(0.25, 0.5, 1.0))],
     ]
 
 
@@ -125,7 +125,8 @@ async def test_reasoning_is_split_from_the_answer_and_its_tokens_are_counted() -
     )
     assert await run(engine, _CHAT) == [
         [Started(7)],
-        [ReasoningDelta(0, "Hm.", 2), TextDelta(0, "A", 1)],
+        # The tokens of the tags are told with the text behind them.
+        [ReasoningDelta(0, "Hm.", 4), TextDelta(0, "A", 3)],
         [
             TextDelta(0, "b", 1),
             Finished(0, "stop", Usage(7, 0, 8, reasoning_tokens=5), Timings(0.25, 0.5, 1.0)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from engine.errors import WorkerDied
@@ -14,6 +15,13 @@ from tests.fakes.engine import FakeEngine, answer, failing
 from tests.fakes.house import BODIES, CHAT_BODY, CHAT_PATH, EMBEDDINGS_PATH, PLAIN_BODIES, House
 from tests.fakes.registry import MODEL
 
+TOOL: dict[str, object] = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
 STREAMED = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 
@@ -41,6 +49,28 @@ async def test_a_request_that_never_began_is_not_entered_and_gives_back_what_it_
     assert caller.entries == []
     assert [charge.settled for charge in caller.charges] == [0]
     assert caller.held == 0
+
+
+@STREAMED
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"tools": [TOOL]}, {"functions": [TOOL["function"]]}],
+    ids=["plain", "tools", "functions"],
+)
+@pytest.mark.parametrize(
+    "texts",
+    [("a", "b", "c", "d"), ("<tool_call>", '\n{"name": "look", "arguments": {', '"city":', ' "K')],
+    ids=["text", "a call"],
+)
+async def test_a_request_that_breaks_off_is_entered_with_what_was_generated(
+    texts: tuple[str, ...], fields: dict[str, object], stream: bool
+) -> None:
+    house = House(FakeEngine(failing(WorkerDied("gone"), *answer(*texts, prompt=4)[:-1])))
+    house.engine.facts = msgspec.structs.replace(house.engine.facts, tool_format="hermes")
+    await house.post(CHAT_PATH, CHAT_BODY | fields | {"stream": stream})
+    caller = house.callers.anybody
+    assert caller.entries == [(MODEL, Usage(prompt_tokens=4, completion_tokens=4))]
+    assert [charge.settled for charge in caller.charges] == [8]
 
 
 async def test_inputs_of_embeddings_are_entered() -> None:
