@@ -75,6 +75,16 @@ def test_what_is_mounted_and_built_from_exists(services: dict[str, dict[str, Any
     assert (ROOT / build["dockerfile"]).is_file()
 
 
+def test_models_can_be_pulled_made_and_deleted_and_no_other_file_of_the_machine(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    """A new volume takes the owner of the directory that the image has in its place."""
+    mounts = [resolved(volume).split(":") for service in services.values() for volume in service["volumes"]]
+    modes = {target: mode for _, target, *mode in mounts}
+    assert modes["/models"] == ["rw"]
+    assert all(modes[target] == ["ro"] for source, target, *_ in mounts if source.startswith("."))
+
+
 def test_secrets_are_files_that_git_does_not_know() -> None:
     (secret,) = read_yaml(FILE)["secrets"].values()
     ignored = (ROOT / ".gitignore").read_text().splitlines()

@@ -55,6 +55,15 @@ def test_it_runs_without_rights_under_an_init_and_is_asked_how_it_is() -> None:
     assert re.search(r'^HEALTHCHECK .*CMD \["nibble", "health"\]$', FINAL, re.MULTILINE)
 
 
+def test_what_it_writes_to_is_its_own() -> None:
+    """Volumes that are new take owner and mode from here."""
+    variables = dict(re.findall(r"(NIBBLE_\w+)=(\S+)", FINAL))
+    for name in ("NIBBLE_DATA_DIR", "NIBBLE_MODELS_DIR"):
+        made = re.search(rf"install --directory ([^&]*?)\s*{variables[name]}\b", FINAL)
+        assert made, name
+        assert "--owner=nibble --group=nibble" in made.group(1), name
+
+
 def test_the_script_that_runs_the_steps_reads_the_file_as_docker_does() -> None:
     words = [word for word, _ in test_image.instructions(DOCKERFILE.read_text())]
     assert words[:3] == ["ARG", "FROM", "ARG"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import kubernetes_validate
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from server.metrics import Metrics
-from tests.deploy.files import DEPLOY, check_settings, read_yaml
+from tests.deploy.files import DEPLOY, DOCKERFILE, check_settings, read_yaml
 from tests.deploy.tools import find_kubectl
 from tests.server.test_metrics import Models
 
@@ -26,8 +27,9 @@ def deployment() -> dict[str, Any]:
     return manifest
 
 
-def test_every_file_is_listed() -> None:
-    assert {*KUSTOMIZATION["resources"], "kustomization.yaml"} == {path.name for path in FOLDER.iterdir()}
+def test_every_file_is_listed_but_what_is_to_be_asked_for() -> None:
+    listed = {*KUSTOMIZATION["resources"], "kustomization.yaml"}
+    assert {path.name for path in FOLDER.iterdir()} == listed | {"optional"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -77,6 +79,49 @@ def test_the_pod_keeps_to_what_the_namespace_enforces() -> None:
     assert not security["allowPrivilegeEscalation"]
     assert security["readOnlyRootFilesystem"]
     assert not pod["enableServiceLinks"], "Kubernetes would set NIBBLE_PORT"
+
+
+def test_models_can_be_pulled_made_and_deleted() -> None:
+    pod = deployment()["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "models"]
+    assert not mount.get("readOnly", False)
+    security = pod["securityContext"]
+    # The volume's files belong to this group, and the group may write.
+    assert security["fsGroup"] == security["runAsGroup"] == security["runAsUser"]
+    assert f"--uid {security['runAsUser']} " in DOCKERFILE.read_text()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_pulling_opens_the_way_out_for_our_pods_and_not_to_the_neighbours(version: str) -> None:
+    policy = read_yaml(FOLDER / "optional" / "networkpolicy-pull.yaml")
+    kubernetes_validate.validate(policy, version, strict=True)
+    own = read_yaml(FOLDER / "networkpolicy.yaml")
+    assert policy["metadata"]["name"] != own["metadata"]["name"], "one is added to the other"
+    assert policy["metadata"]["namespace"] == KUSTOMIZATION["namespace"]
+    assert policy["spec"]["podSelector"] == own["spec"]["podSelector"]
+    assert policy["spec"]["policyTypes"] == ["Egress"]
+    (rule,) = policy["spec"]["egress"]
+    assert rule["ports"] == [{"port": 443, "protocol": "TCP"}]
+    blocks = [
+        (ip_network(to["ipBlock"]["cidr"]), [ip_network(part) for part in to["ipBlock"]["except"]])
+        for to in rule["to"]
+    ]
+    for inside in (
+        "10.96.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "fd00::1",
+        "fe80::1",
+    ):
+        address = ip_address(inside)
+        assert not any(
+            address in block and not any(address in part for part in parts) for block, parts in blocks
+        ), inside
+    for outside in ("18.64.1.1", "2600::1"):
+        assert any(ip_address(outside) in block for block, _ in blocks)
 
 
 def test_the_server_is_told_what_it_knows_and_may_finish() -> None:
