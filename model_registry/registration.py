@@ -62,7 +62,8 @@ def register(
     wanted: Wanted | None = None,
     cancel: threading.Event | None = None,
 ) -> Registered:
-    """Try out the model whose first file is ``path``, in the models directory, and record what it told.
+    """Try out the model whose first file is ``path``, in the models directory, and record what it told. What was known
+    of the same bytes before, and is not ``wanted`` otherwise, stays.
 
     Blocks; in any thread but one with a running event loop. Raises ModelLoadFailed and InsufficientMemory, which name
     the mend, ModelProtected where another model has its id, and PullCancelled.
@@ -88,7 +89,7 @@ def register(
         record = msgspec.structs.replace(record, settings=settings)
     model = Model(found, source, record)
     file = run_blocking(try_out(model, config, start_engine, source=wanted.source), cancel)
-    file = msgspec.structs.replace(file, licence=wanted.licence)
+    file = msgspec.structs.replace(file, licence=wanted.licence).with_past_of(record.file)
     try:
         store.set_file(found.id, file)
         if template:

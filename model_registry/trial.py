@@ -49,13 +49,11 @@ class Trial:
 
         Raises ModelLoadFailed, InsufficientMemory, and ModelUnavailable where the store cannot be written.
         """
-        known = model.record.file.source if model.record and model.record.file else ""
         # A stand-in, since the model itself may be loaded, and then both take memory.
         stand_in = Model(model.found, model.source, model.record)
         with await self._booked(stand_in):
-            record = await try_out(
-                stand_in, self._config, self._start_engine, source=known if source is None else source
-            )
+            record = await try_out(stand_in, self._config, self._start_engine, source=source or "")
+        record = record.with_past_of(model.record.file if model.record else None)
         try:
             await asyncio.to_thread(self._store.set_file, model.id, record)
         except StoreError as error:

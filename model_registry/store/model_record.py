@@ -36,6 +36,25 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a file of that size and time of change is the one that this tells of. Its path may be spelt anew."""
         return (self.file_bytes, self.mtime_ns) == (file_bytes, mtime_ns)
 
+    def with_past_of(self, former: FileRecord | None) -> FileRecord:
+        """This, with what no file tells, where ``former`` tells of the same bytes and this says nothing: where they
+        are from, and on what terms.
+        """
+        if former is None or not self._is_same_as(former):
+            return self
+        return msgspec.structs.replace(
+            self,
+            source=self.source or former.source,
+            parent=self.parent or former.parent,
+            licence=self.licence or former.licence,
+        )
+
+    def _is_same_as(self, former: FileRecord) -> bool:
+        # A digest tells more than a time of change: a copy has another, and a failing disk none.
+        if self.sha256 is not None and former.sha256 is not None:
+            return self.sha256 == former.sha256
+        return former.is_of(self.file_bytes, self.mtime_ns)
+
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One model in the store."""

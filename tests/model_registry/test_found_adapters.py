@@ -270,6 +270,28 @@ async def test_a_model_that_was_made_of_another_leaves_the_adapters_to_it_and_an
         assert list(house.engine.adapters) == ["poet"]
 
 
+async def test_trying_out_a_model_that_was_made_of_another_leaves_the_adapters_to_that(house: House) -> None:
+    path = write_tiny(house.root / "narrow-q8_0.gguf")
+    house.put("poet")
+    stat = path.stat()
+    made = FileRecord(
+        path=str(path),
+        file_bytes=stat.st_size,
+        mtime_ns=stat.st_mtime_ns,
+        source="hf:a/narrow",
+        licence="apache-2.0",
+        parent="narrow",
+    )
+    house.store.set_file("narrow-q8_0", made)
+    await house.registry.start()
+    record = await house.registry.try_out("narrow-q8_0")
+    assert (record.source, record.licence, record.parent) == ("hf:a/narrow", "apache-2.0", "narrow")
+    assert house.store.record("narrow-q8_0").file == record
+    await house.looks()
+    assert [each for each in house.ids() if ":" in each] == ["narrow:poet"]
+    assert house.registry.problems == ()
+
+
 async def test_one_that_is_for_no_model_is_told_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
     await house.registry.start()
     house.put("huge", TinyAdapter(base=Tiny(width=128), base_name="Huge 70B"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.config import EngineConfig
@@ -11,8 +13,9 @@ from engine.errors import ModelLoadFailed, ModelProtected
 from model_registry.caches import ollama
 from model_registry.config import RegistryConfig
 from model_registry.model_link import import_cached, import_file, link_model
+from model_registry.registration import Wanted, register
 from model_registry.store.model_store import ModelStore
-from tests.fixtures.tiny_gguf import write_tiny
+from tests.fixtures.tiny_gguf import Tiny, write_tiny
 from tests.model_registry.caches import layouts
 from tests.model_registry.fake_engine import FakeEngine
 
@@ -84,6 +87,36 @@ def test_a_file_in_the_directory_itself_is_tried_out_where_it_is(
     models.mkdir(parents=True)
     assert import_file(write_tiny(models / "tiny.gguf"), config, start).id == "tiny"
     assert not (models / "tiny.gguf").is_symlink()
+
+
+def test_what_is_known_of_a_file_outlives_its_being_imported_again(
+    tmp_path: Path, config: RegistryConfig
+) -> None:
+    models = tmp_path / "home" / "models"
+    models.mkdir(parents=True)
+    path = write_tiny(models / "tiny-q8_0.gguf")
+    store = ModelStore.in_directory(config.data_dir)
+    first = import_file(path, config, start).file
+    told = msgspec.structs.replace(first, source="hf:a/tiny", licence="apache-2.0", parent="tiny")
+    store.set_file("tiny-q8_0", told)
+    assert import_file(path, config, start).file == told
+    os.utime(path, ns=(1, 1))
+    import_file(path, config, start)
+    again = store.record("tiny-q8_0").file
+    assert again == msgspec.structs.replace(told, mtime_ns=1), "its digest tells that it is the same"
+    write_tiny(path, Tiny(width=64))
+    other = import_file(path, config, start).file
+    assert (other.source, other.licence, other.parent) == ("", "", ""), "it is another file"
+
+
+def test_where_it_comes_from_now_is_kept_and_its_parent_too(tmp_path: Path, config: RegistryConfig) -> None:
+    models = tmp_path / "home" / "models"
+    models.mkdir(parents=True)
+    path = write_tiny(models / "tiny.gguf")
+    first = register(path, config, start, Wanted(source="hf:a/tiny", licence="mit")).file
+    ModelStore.in_directory(config.data_dir).set_file("tiny", msgspec.structs.replace(first, parent="big"))
+    again = register(path, config, start, Wanted(source="hf:b/tiny")).file
+    assert (again.source, again.licence, again.parent) == ("hf:b/tiny", "mit", "big")
 
 
 def test_a_way_around_to_the_directory_links_nothing_to_itself(
