@@ -208,9 +208,10 @@ class Shelf:
         """Ids of ``model`` with an adapter."""
         return tuple(each_id for each_id, each in self._adapted.items() if each.model is model)
 
-    def at(self, path: Path) -> Model | None:
-        """The model whose file is ``path``."""
-        return next((model for model in self if model.found.path == path), None)
+    def at(self, path: Path) -> Model | AdaptedModel | None:
+        """The model whose file is ``path``, or the one with that adapter."""
+        known = (*self, *self.adapters())
+        return next((each for each in known if each.found is not None and each.found.path == path), None)
 
     def own(self, name: str) -> Model:
         """The model of that id, which no alias and no adapter may stand for.

@@ -56,11 +56,11 @@ def import_model(
 ) -> None:
     """Serve a model or a LoRA adapter that lies elsewhere on this machine: link it, without copying, and try it out."""
     settings = settings_from(config, models_dir=models_dir, data_dir=data_dir)
-    from model_registry.adapter_import import import_adapter
+    from model_registry.adapter_import import ImportedAdapter
     from model_registry.caches.found import cached_models
     from model_registry.caches.found import named as cached_model
-    from model_registry.model_link import import_cached, import_file
-    from model_registry.sources.gguf_layout import is_adapter
+    from model_registry.local_import import import_local
+    from model_registry.model_link import import_cached
 
     caches = _caches(cache)
     if found or (cache is not None and name is None):
@@ -71,16 +71,15 @@ def import_model(
     if name is None:
         fail("name a .gguf file; 'nibble import --found' lists what other programs have fetched")
     registry = settings.registry_config()
-    if base is not None and (cache is not None or not is_adapter(Path(name).expanduser())):
+    if base is not None and cache is not None:
         fail(f"--for names the model of a LoRA adapter, and '{name}' is none")
     with failures_told():
-        if cache is None and is_adapter(Path(name).expanduser()):
-            _tell_adapter(
-                import_adapter(Path(name), registry, engine_starter(), model_name=base), as_json=as_json
-            )
-            return
         if cache is None:
-            tell(import_file(Path(name), registry, engine_starter()), as_json=as_json)
+            imported = import_local(Path(name), registry, engine_starter(), model_name=base)
+            if isinstance(imported, ImportedAdapter):
+                _tell_adapter(imported, as_json=as_json)
+            else:
+                tell(imported, as_json=as_json)
             return
         try:
             model = cached_model(cached_models(caches), name)

@@ -25,7 +25,7 @@ from model_registry.jobs.job_order import (
 from model_registry.jobs.job_report import JobReport
 from model_registry.jobs.verify_work import verify
 from model_registry.jobs.workshop import Workshop
-from model_registry.model_link import import_file
+from model_registry.local_import import import_local
 from model_registry.pull.remote_file import shown
 
 Work = Callable[[Any, JobReport, Workshop], str]
@@ -59,8 +59,14 @@ def _pull(order: PullOrder, report: JobReport, workshop: Workshop) -> str:
 
 def _import(order: ImportOrder, report: JobReport, workshop: Workshop) -> str:
     report.say(f"trying out {order.path}")
-    registered = import_file(Path(order.path), workshop.config, workshop.starting(report), report.cancel)
-    return workshop.take_in(registered, report)
+    imported = import_local(
+        Path(order.path),
+        workshop.config,
+        workshop.starting(report),
+        model_name=order.base,
+        cancel=report.cancel,
+    )
+    return workshop.take_in(imported, report)
 
 
 def _quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> str:

@@ -21,6 +21,8 @@ class ImportOrder(msgspec.Struct, frozen=True):
     """Link a file of this machine into the models directory, and try it out."""
 
     path: str
+    base: str | None = None
+    """Of a LoRA adapter: the model that it is for, where its file does not tell."""
 
 
 class VerifyOrder(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.config import EngineConfig
+from model_registry.adapter_import import ImportedAdapter
 from model_registry.config import RegistryConfig
 from model_registry.engine_handle import EngineHandle, StartEngine
 from model_registry.jobs.job_report import JobReport
@@ -58,8 +59,10 @@ class Workshop:
 
         return start
 
-    def take_in(self, registered: Registered, report: JobReport) -> str:
-        """Have the registry notice a model that was just put in its place; its id."""
+    def take_in(self, registered: Registered | ImportedAdapter, report: JobReport) -> str:
+        """Have the registry notice a model, or an adapter, that was just put in its place; its id."""
+        if isinstance(registered, ImportedAdapter):
+            return report.run(self.registry.take_in(Path(registered.path)))
         report.run(self.registry.take_in(Path(registered.file.path)))
         for note in registered.notes:
             report.say(note)

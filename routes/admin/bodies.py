@@ -39,6 +39,8 @@ class ImportBody(WireObject):
     """Which file of the server's machine to serve."""
 
     path: Annotated[str, Field(min_length=1, max_length=4096, pattern="^/")]
+    for_: Annotated[str | None, Field(alias="for", min_length=1, max_length=512)] = None
+    """Of a LoRA adapter: the model that it is for, where its file does not tell."""
 
 
 class VerifyBody(ModelBody):

@@ -64,10 +64,10 @@ def build_router(services: Services) -> APIRouter:
 
     @offered("import", ImportBody, _NAMING_NONE)
     async def import_model(request: Request) -> Response:
-        """Link a file of the server's machine into the models directory and try it out: a job."""
+        """Link a model or a LoRA adapter of the server's machine into the models directory and try it out: a job."""
         body = await read(request, ImportBody)
         _permit_new(caller_of(request))
-        return begun(ImportOrder(body.path))
+        return begun(ImportOrder(body.path, body.for_))
 
     @offered("verify", VerifyBody)
     async def verify(request: Request) -> Response:

@@ -18,7 +18,7 @@ from engine.process_memory import process_memory
 from tests.end_to_end.live_server import MODEL, LiveServer
 from tests.end_to_end.patience import PATIENCE_S, eventually
 from tests.engine.real import model_path
-from tests.fixtures.tiny_gguf import Tiny, write_tiny
+from tests.fixtures.tiny_gguf import Tiny, TinyAdapter, write_tiny, write_tiny_adapter
 from tests.model_registry.pull.file_server import FileServer, Handler, file_server
 from tests.server.nibble_process import NIBBLE, clean_environment
 
@@ -253,6 +253,25 @@ def test_import_verify_and_quantize_are_jobs(admin: Admin, tmp_path: Path) -> No
     os.mkfifo(pipe)
     assert done("import", {"path": str(pipe)})["state"] == "failed", "a pipe holds nobody up"
     use(admin, "one")
+
+
+def test_an_adapter_is_imported_with_the_model_that_it_is_for(admin: Admin, tmp_path: Path) -> None:
+    write_tiny(admin.home / "models" / "base.gguf", Tiny(width=96))
+    write_tiny(admin.home / "models" / "other.gguf", Tiny(width=96))
+    eventually(lambda: {each["id"] for each in admin.listed()}, lambda ids: {"base", "other"} <= ids, "both")
+    clerk = write_tiny_adapter(tmp_path / "clerk.gguf", TinyAdapter(base=Tiny(width=96)))
+
+    def done(what: str, body: dict[str, object]) -> dict[str, object]:
+        return admin.ended(str(admin.post(f"models/{what}", body)["id"]))
+
+    unsaid = done("import", {"path": str(clerk)})
+    assert unsaid["state"] == "failed"
+    assert "fits several models ('base', 'other')" in str(unsaid["message"])
+    ended = done("import", {"path": str(clerk), "for": "base"})
+    assert (ended["state"], ended["model"]) == ("succeeded", "base:clerk"), ended
+    use(admin, "base:clerk")
+    wrong = done("import", {"path": str(admin.home / "models" / "other.gguf"), "for": "base"})
+    assert "names the model of a LoRA adapter" in str(wrong["message"])
 
 
 def test_a_server_that_stops_ends_its_jobs_and_takes_its_key_along(tmp_path: Path, files: FileServer) -> None:

@@ -129,7 +129,7 @@ async def test_unknown_fields_are_refused_however_lenient_the_server_is() -> Non
 async def test_orders_become_jobs(house: House, http: httpx.AsyncClient) -> None:
     for what, body in (
         ("pull", {"source": "hf:a/b"}),
-        ("import", {"path": "/m/x.gguf"}),
+        ("import", {"path": "/m/x.gguf", "for": None}),
         ("verify", {"model": MODEL}),
         ("quantize", {"model": MODEL, "to": "q4_k_m", "name": "small", "allow_requantize": True}),
     ):
@@ -147,6 +147,11 @@ async def test_orders_become_jobs(house: House, http: httpx.AsyncClient) -> None
     assert (await http.delete("/admin/v1/jobs/" + next(iter(house.jobs.made)))).json()["state"] == "cancelled"
     assert (await http.post(f"{BASE}/verify", json={"model": "nothing"})).status_code == 404
     assert (await http.post(f"{BASE}/import", json={"path": "x.gguf"})).status_code == 400
+    adapter = {"path": "/m/poet.gguf", "for": MODEL}
+    assert (await http.post(f"{BASE}/import", json=adapter)).status_code == 202
+    assert house.jobs.orders[-1] == ImportOrder("/m/poet.gguf", MODEL)
+    told = await http.post(f"{BASE}/import", json={"path": "/m/poet.gguf", "for_": MODEL})
+    assert (told.status_code, told.json()["error"]["param"]) == (400, "for_")
     house.jobs.refusal = QueueFull("32 jobs wait already", retry_after_s=30)
     full = await http.post(f"{BASE}/pull", json={"source": "hf:a/b"})
     assert (full.status_code, full.headers["retry-after"]) == (503, "30")

@@ -80,6 +80,6 @@ def test_one_that_does_not_work_is_not_linked(
 
 def test_for_is_said_of_adapters_alone(home: Path) -> None:
     far = write_tiny(home / "far" / "other.gguf")
-    assert "--for names the model of a LoRA adapter" in _run(
-        home, "import", str(far), "--for", "tiny", status=1
-    )
+    why = "names the model of a LoRA adapter, and"
+    assert why in _run(home, "import", str(far), "--for", "tiny", status=1)
+    assert why in _run(home, "import", "--from", "ollama", "other", "--for", "tiny", status=1)
