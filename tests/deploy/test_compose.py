@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -12,6 +13,7 @@ from tests.deploy.files import DEPLOY, ROOT, check_settings, read_yaml, resolved
 from tests.deploy.tools import compose_schema
 
 FILE = DEPLOY / "compose.yaml"
+KEYS = DEPLOY / "compose.keys.yaml"
 
 
 @pytest.fixture
@@ -26,15 +28,18 @@ def test_it_keeps_to_the_specification() -> None:
     # Newer than the schema that Debian has: the name of the project.
     assert document.pop("name") == "nibble"
     jsonschema.Draft7Validator(schema).validate(document)
+    jsonschema.Draft7Validator(schema).validate(read_yaml(KEYS))
 
 
 @pytest.mark.parametrize("profile", ["", "monitoring"])
-def test_docker_reads_it(profile: str) -> None:
+@pytest.mark.parametrize("files", [(FILE,), (FILE, KEYS)], ids=["alone", "with keys"])
+def test_docker_reads_it(files: tuple[Path, ...], profile: str) -> None:
     """Debian 12 has no compose of today, so that none can be fetched; the schema is checked in any case."""
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
         pytest.skip("there is no docker compose on this machine")
-    command = [docker, "compose", "--file", str(FILE), "--profile", profile or "none", "config", "--quiet"]
+    named = [argument for file in files for argument in ("--file", str(file))]
+    command = [docker, "compose", *named, "--profile", profile or "none", "config", "--quiet"]
     read = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (read.returncode, read.stderr) == (0, "")
 
@@ -86,6 +91,35 @@ def test_models_can_be_pulled_made_and_deleted_and_no_other_file_of_the_machine(
 
 
 def test_secrets_are_files_that_git_does_not_know() -> None:
-    (secret,) = read_yaml(FILE)["secrets"].values()
     ignored = (ROOT / ".gitignore").read_text().splitlines()
-    assert "/" + (DEPLOY / secret["file"]).resolve().relative_to(ROOT).parent.as_posix() + "/" in ignored
+    secrets = read_yaml(FILE)["secrets"] | read_yaml(KEYS)["secrets"]
+    assert secrets.keys() == {"grafana_password", "nibble_keys", "nibble_metrics_key"}
+    for secret in secrets.values():
+        assert "/" + (DEPLOY / secret["file"]).resolve().relative_to(ROOT).parent.as_posix() + "/" in ignored
+
+
+def test_keys_are_added_and_nothing_is_loosened(services: dict[str, dict[str, Any]]) -> None:
+    added = read_yaml(KEYS)
+    assert added["services"]["nibble"].keys() == {"environment", "secrets"}
+    assert added["services"]["prometheus"].keys() == {"command", "secrets"}
+    given = services["nibble"]["environment"] | added["services"]["nibble"]["environment"]
+    settings = check_settings({name: resolved(value) for name, value in given.items()})
+    assert not settings.insecure_no_auth
+    (secret,) = added["services"]["nibble"]["secrets"]
+    assert str(settings.api_key_file) == f"/run/secrets/{secret}"
+
+
+def test_prometheus_is_told_the_same_and_sends_its_key() -> None:
+    first, *rest = services_command(FILE)
+    named, *others = services_command(KEYS)
+    assert (first, rest) == ("--config.file=/etc/prometheus/prometheus.yml", others)
+    with_key = read_yaml(DEPLOY / "prometheus" / Path(named).name)
+    authorization = with_key["scrape_configs"][0].pop("authorization")
+    assert with_key == read_yaml(DEPLOY / "prometheus" / "prometheus.yml")
+    (secret,) = read_yaml(KEYS)["services"]["prometheus"]["secrets"]
+    assert authorization == {"credentials_file": f"/run/secrets/{secret}"}
+
+
+def services_command(file: Path) -> list[str]:
+    command: list[str] = read_yaml(file)["services"]["prometheus"]["command"]
+    return command

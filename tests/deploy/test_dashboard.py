@@ -36,7 +36,12 @@ def test_panels_have_places_of_their_own() -> None:
 
 def test_promtool_takes_configuration_and_rules() -> None:
     promtool = find_program("promtool")
-    for command in (("check", "config", "prometheus.yml"), ("test", "rules", "alerts_test.yml")):
+    for command in (
+        ("check", "config", "prometheus.yml"),
+        # The key's file is in the container alone.
+        ("check", "config", "--syntax-only", "prometheus.keys.yml"),
+        ("test", "rules", "alerts_test.yml"),
+    ):
         result = subprocess.run([promtool, *command], cwd=PROMETHEUS, capture_output=True, text=True)
         assert result.returncode == 0, result.stdout + result.stderr
 
