@@ -67,7 +67,8 @@ SETTING_HELP: Final[dict[str, str]] = {
     "allowed_hosts": "Name that clients may call this server by, besides localhost; may be repeated.",
     "allowed_origins": "Origin of web pages that may call this server; may be repeated.",
     "api_key_file": "TOML file of API keys, besides those of 'nibble key create': a table per key, named after it.",
-    "insecure_no_auth": "Listen on other addresses than loopback although there are no API keys; once there are, they are needed.",
+    "insecure_no_auth": "Listen on other addresses than loopback although there are no API keys;"
+    " once there are, they are needed.",
     "vllm_metrics": "Show figures a second time under vLLM's names, for dashboards and autoscalers made for it.",
     "traces": "Send traces to OpenTelemetry's collector, which OTEL_* variables name; needs the extra 'tracing'.",
     "log_prompts": "Log prompts and answers too. Whoever reads the log then reads them.",
