@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from engine.errors import NibbleError
-from generation.events import Event, ReasoningDelta, TextDelta
+from generation.events import Event, ReasoningDelta, TextDelta, ToolCallStarted
 from generation.fold import collect
 from generation.generate import generate
 from generation.request import GenerationRequest
@@ -110,14 +110,14 @@ class _Generating(Generic[BodyT]):
         await self._work.run(act)
 
     async def _observed(self, steps: AsyncGenerator[list[Event], None]) -> AsyncGenerator[list[Event], None]:
-        has_text = False
+        has_begun = False
         wants_content = self._observation.wants_content
         async with aclosing(steps):
             async for events in steps:
                 for event in events:
                     self._account.note(event)
-                    if not has_text and isinstance(event, (TextDelta, ReasoningDelta)):
-                        has_text = True
+                    if not has_begun and isinstance(event, (TextDelta, ReasoningDelta, ToolCallStarted)):
+                        has_begun = True
                         self._observation.first_text()
                 if wants_content:
                     self._observation.told(events)

@@ -26,7 +26,7 @@ class RequestObservation(Protocol):
         ...
 
     def first_text(self) -> None:
-        """The first text of any choice is about to be sent."""
+        """The first text of any choice is about to be sent, be it a thought or the beginning of a call."""
         ...
 
     def finished(self, choices: Sequence[Finished]) -> None:

@@ -116,7 +116,9 @@ class Metrics:
         for reason in (*REJECTIONS.values(), AUTH):
             self.rejections.labels(reason)
         self.first_text = self._histogram(
-            "nibble_time_to_first_token_seconds", "From the request to its first text.", FIRST_TEXT_BUCKETS
+            "nibble_time_to_first_token_seconds",
+            "From the request to its first text or call.",
+            FIRST_TEXT_BUCKETS,
         )
         self.duration = self._histogram(
             "nibble_request_duration_seconds", "From the request to its last token.", DURATION_BUCKETS

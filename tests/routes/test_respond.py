@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 
+import msgspec
 import pytest
 from starlette.types import Message
 
@@ -43,6 +44,16 @@ async def test_a_request_is_observed_from_beginning_to_end(path: str, stream: bo
     assert house.registry.leased == house.registry.released == 1
     assert (house.engine.closed, house.engine.completed) == (1, 1)
     assert len(house.services.running) == 0
+
+
+@STREAMED
+async def test_a_call_that_begins_is_a_first_token_too(stream: bool) -> None:
+    house = House(FakeEngine(answer("<tool_call>", '{"name": "look", "arg', 'uments": {', "}}</tool_call>")))
+    house.engine.facts = msgspec.structs.replace(house.engine.facts, tool_format="hermes")
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    reply = await house.post(CHAT_PATH, CHAT_BODY | {"tools": tools, "stream": stream})
+    assert "tool_calls" in reply.text
+    assert house.telemetry.last.texts == 1
 
 
 @PATHS

@@ -20,9 +20,13 @@ from server.metrics import DURATION_BUCKETS, FIRST_TEXT_BUCKETS, TOKEN_BUCKETS, 
 from server.request_record import CURRENT, RequestRecord
 from server.vllm_collector import TWINS
 from tests.end_to_end.patience import eventually
+from tests.fakes.engine import FakeEngine, answer
+from tests.fakes.house import CHAT_BODY, CHAT_PATH
+from tests.fakes.house import House as RoutesHouse
 from tests.fakes.registry import card
 
 MODEL = "alpha"
+FIRST_TOKEN = "nibble_time_to_first_token_seconds"
 
 
 @dataclass
@@ -115,6 +119,18 @@ def test_a_finished_request() -> None:
     }.items():
         assert samples[f"{name}_count", model] == 1, name
         assert samples[f"{name}_sum", model] == pytest.approx(value), name
+
+
+async def test_an_answer_that_is_a_call_has_a_first_token() -> None:
+    house = House()
+    routes = RoutesHouse(FakeEngine(answer('<tool_call>{"name": "look"', ', "arguments": {}}')))
+    routes.engine.facts = msgspec.structs.replace(routes.engine.facts, tool_format="hermes")
+    routes.services.telemetry = house.metrics
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    reply = await routes.post(CHAT_PATH, CHAT_BODY | {"tools": tools})
+    assert reply.json()["choices"][0]["message"]["content"] is None
+    counts = [value for key, value in house.samples().items() if key[0] == f"{FIRST_TOKEN}_count"]
+    assert sum(counts) == 1
 
 
 def test_failures_aborts_and_rejections() -> None:
