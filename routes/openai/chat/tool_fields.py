@@ -52,6 +52,7 @@ def told_functions(tools: Tools | None) -> tuple[Tool, ...]:
 
 def tool_use(body: ChatCompletionBody) -> ToolUse | None:
     """Which tools may be called, None if none. Raises InvalidRequest for fields that contradict each other."""
+    _check_dialect(body)
     _check_names(body)
     offered = _offered(body)
     mode, names = _mode(body), _chosen(body)
@@ -59,8 +60,6 @@ def tool_use(body: ChatCompletionBody) -> ToolUse | None:
     if not offered:
         if mode == "required":
             _refuse(param, "there are no tools to choose from.")
-        if body.parallel_tool_calls is not None and body.functions is not None:
-            _refuse("parallel_tool_calls", "is for 'tools', and 'functions' are given.")
         return None
     known = {tool.name for tool in offered}
     if missing := [name for name in names or () if name not in known]:
@@ -109,6 +108,18 @@ def _functions(offered: Tools | None) -> list[FunctionTool]:
     return tools
 
 
+def _check_dialect(body: ChatCompletionBody) -> None:
+    """A field that chooses among the tools of the other dialect would be ignored, even where it only forbids them."""
+    if body.functions is not None:
+        for name in ("tool_choice", "parallel_tool_calls"):
+            if getattr(body, name) is not None:
+                _refuse(name, "is for 'tools', and 'functions' are given.")
+    elif body.tools and body.function_call is not None:
+        _refuse("function_call", "is for 'functions', and 'tools' are given.")
+    elif body.function_call not in (None, "none", "auto"):
+        _refuse("function_call", "there are no 'functions' to choose from.")
+
+
 def _check_names(body: ChatCompletionBody) -> None:
     inner = "" if body.functions is not None else ".function"
     check_names([tool.name for tool in _offered(body)], _field(body), f"{inner}.name")
@@ -125,10 +136,6 @@ def check_names(names: Sequence[str], field: str, inner: str) -> None:
 
 def _mode(body: ChatCompletionBody) -> str:
     choice = body.function_call if body.functions is not None else body.tool_choice
-    if body.functions is None and body.function_call not in (None, "none", "auto"):
-        _refuse("function_call", "there are no 'functions' to choose from.")
-    if body.functions is not None and body.tool_choice not in (None, "none", "auto"):
-        _refuse("tool_choice", "is for 'tools', and 'functions' are given.")
     match choice:
         case None:
             return "auto"

@@ -138,6 +138,19 @@ async def test_without_tools_nothing_is_read_as_a_call() -> None:
         assert prompt.tools == ()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tool_choice": "none", "function_call": "none"},
+        {"tools": [], "function_call": "none"},
+        {"tools": TOOLS, "function_call": None},
+        {"functions": [LOOK["function"]], "tool_choice": None, "parallel_tool_calls": None},
+    ],
+)
+async def test_a_choice_of_the_other_dialect_that_says_nothing_passes(fields: Json) -> None:
+    await asked(**fields)
+
+
 async def test_the_older_functions_have_their_own_shape() -> None:
     functions = [LOOK["function"]]
     text = f'<tool_call>\n{{"name": "look", "arguments": {ARGUMENTS}}}\n</tool_call>'
@@ -223,6 +236,12 @@ NAMED: Json = {"type": "function", "function": {"name": "other"}}
         ({"functions": [LOOK["function"]], "tools": TOOLS}, "functions"),
         ({"functions": [LOOK["function"]], "function_call": {"name": "x"}}, "function_call"),
         ({"functions": [LOOK["function"]], "tool_choice": "required"}, "tool_choice"),
+        ({"functions": [LOOK["function"]], "tool_choice": "none"}, "tool_choice"),
+        ({"functions": [LOOK["function"]], "tool_choice": "auto"}, "tool_choice"),
+        ({"functions": [LOOK["function"]], "parallel_tool_calls": True}, "parallel_tool_calls"),
+        ({"tools": TOOLS, "function_call": "none"}, "function_call"),
+        ({"tools": TOOLS, "function_call": "auto"}, "function_call"),
+        ({"tools": TOOLS, "function_call": {"name": "look"}}, "function_call"),
         ({"function_call": {"name": "x"}}, "function_call"),
         ({"tools": TOOLS, "min_tokens": 5}, "min_tokens"),
         ({"tools": TOOLS, "regex": "x"}, "regex"),
