@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import ModelLoadFailed
+from model_registry.sources.file_look import file_problem
 from model_registry.sources.found_model import Findings, FoundModel
-from model_registry.sources.gguf_header import header_problem
 
 BUNDLED_ID = "smollm2-135m-instruct"
 BUNDLED_OWNER = "nibble"
@@ -48,7 +48,7 @@ class BundledSource:
             stat = path.stat()
         except OSError as error:
             return Findings(problems=(f"the bundled model {path} is not served ({error.strerror}): {_MEND}",))
-        failure = header_problem(path)
+        failure = file_problem(path)
         return Findings(
             (
                 FoundModel(

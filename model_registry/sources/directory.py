@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.errors import ModelLoadFailed
 from model_registry.model_adapter import is_adapter_name
+from model_registry.sources.file_look import file_problem
 from model_registry.sources.found_adapter import FoundAdapter, find_adapter
 from model_registry.sources.found_model import Findings, FoundModel
-from model_registry.sources.gguf_header import header_problem
 from model_registry.sources.gguf_layout import is_adapter
 
 # How llama.cpp names the parts of a split model (llama_split_path): NAME-00001-of-00003.gguf
@@ -66,7 +67,7 @@ class DirectorySource:
 
     def check(self, model: FoundModel) -> None:
         """Look at the file as it is now, which may be mended since it was found. Raises ModelLoadFailed."""
-        if problem := header_problem(model.path) or _missing_part(model.path):
+        if problem := _failure(model.path, self.files(model)):
             raise ModelLoadFailed(problem)
 
     def files(self, model: FoundModel) -> tuple[Path, ...]:
@@ -104,7 +105,7 @@ class DirectorySource:
             created=int(sizes[0].st_mtime),
             changed_ns=max(size.st_mtime_ns for size in sizes),
             owned_by="local",
-            failure=header_problem(path) or _missing_part(path),
+            failure=_failure(path, parts),
         )
 
 
@@ -135,6 +136,11 @@ def _part_path(path: Path, part: re.Match[str], number: int) -> Path:
 def _same_split(path: Path, part: re.Match[str]) -> bool:
     other = SPLIT_PART.fullmatch(path.stem)
     return other is not None and (other["name"], other["count"]) == (part["name"], part["count"])
+
+
+def _failure(path: Path, parts: Iterable[Path]) -> str | None:
+    """What is wrong with the model whose first file is ``path``; ``parts`` are all of it that are there."""
+    return file_problem(path) or _missing_part(path) or next(filter(None, map(file_problem, parts)), None)
 
 
 def _missing_part(path: Path) -> str | None:

@@ -11,7 +11,7 @@ from model_registry.sources.found_adapter import FoundAdapter
 
 
 class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
-    """One model on disk, known by its first bytes only."""
+    """One model on disk, known by its header only."""
 
     id: str
     path: Path
@@ -26,7 +26,7 @@ class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str | None = None
     """What its digest must be, where the source knows that; of a file that people put there nobody does."""
     failure: str | None = None
-    """Why it cannot be served, as far as a glance can tell, and what mends it."""
+    """Why it cannot be served, as far as its header and its length tell, and what mends it."""
 
     @property
     def version(self) -> tuple[Path, int, int]:

@@ -1,8 +1,9 @@
 """What a model file says of itself, and whether it is as long as its tensors are. No native code.
 
-Reads the whole header, some tenths of a second for a large vocabulary, so it is for imports and checks; a glance is
-``gguf_header``'s. Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md. What it cannot tell, whether the tensors
-are those that the architecture wants, is found by loading the file in a worker.
+Reads the whole header, some hundredths of a second for a large vocabulary: ``file_look`` does that once for a file
+that stays the same, and ``gguf_header`` glances at its first bytes. A hostile header takes neither memory nor time: it
+has limits that no model comes near. Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md. What it cannot tell,
+whether the tensors are those that the architecture wants, is found by loading the file in a worker.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ _MOST_DIMENSIONS = 4
 _GLANCE_ENTRIES = 64
 _KEPT_TEXT_BYTES = 1024
 """Longer texts, such as chat templates, are not kept: only that they are there."""
+_MOST_ENTRIES, _MOST_TENSORS, _MOST_TEXTS, _MOST_HEADER_BYTES = 1 << 14, 1 << 16, 1 << 22, 128 << 20
+"""Several times what the largest models have: some hundred entries, 20,000 tensors, half a million merges, 20 MB."""
+_BLOCK_BYTES = 1 << 20
+_LENGTH = struct.Struct("<Q")
 TYPE_SIZES = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
@@ -123,6 +128,8 @@ class _Header:
     def skip(self, count: int) -> None:
         if self.position() + count > self._size:
             raise _Damaged("it ends within it")
+        if self.position() + count > _MOST_HEADER_BYTES:
+            raise _Damaged("it is larger than that of any model")
         self._file.seek(count, 1)
 
     def position(self) -> int:
@@ -143,6 +150,19 @@ class _Header:
     def skip_text(self) -> None:
         self.skip(self.number("Q"))
 
+    def skip_texts(self, count: int) -> None:
+        """By the block: a vocabulary has hundreds of thousands, and a call for each would take most of a second."""
+        while count:
+            block = self._file.read(min(_BLOCK_BYTES, 64 * count))
+            here, last = 0, len(block) - _LENGTH.size
+            if last < 0:
+                raise _Damaged("it ends within it")
+            while count and here <= last:
+                here += _LENGTH.size + _LENGTH.unpack_from(block, here)[0]
+                count -= 1
+            self._file.seek(-len(block), 1)
+            self.skip(here)
+
     def skip_value(self, kind: int) -> None:
         """Of one that is no array."""
         if kind == _STRING:
@@ -157,6 +177,8 @@ def _read(file: BinaryIO, size: int) -> GgufLayout:
     header = _Header(file, size)
     header.skip(8)
     tensors, entries = header.number("Q"), header.number("Q")
+    if entries > _MOST_ENTRIES or tensors > _MOST_TENSORS:
+        raise _Damaged(f"it has {entries} entries and {tensors} tensors")
     texts: dict[str, str] = {}
     numbers: dict[str, float] = {}
     lengths: dict[str, int] = {}
@@ -195,8 +217,9 @@ def _skip_array(header: _Header) -> int:
     """The number of its elements."""
     kind, count = header.number("I"), header.number("Q")
     if kind == _STRING:
-        for _ in range(count):
-            header.skip_text()
+        if count > _MOST_TEXTS:
+            raise _Damaged(f"it has an array of {count} texts")
+        header.skip_texts(count)
     elif kind in _SCALARS:
         header.skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
     else:

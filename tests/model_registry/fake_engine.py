@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.adapter import Adapter
-from engine.config import EngineConfig, EngineStats
+from engine.config import EngineConfig, EngineStats, ModelFacts
 from engine.embedding import EmbeddingRequest, Embeddings
 from engine.errors import NibbleError
 from engine.events import Event
@@ -87,6 +88,8 @@ class Load:
     config: EngineConfig
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     error: NibbleError | Exception | None = None
+    facts: ModelFacts | None = None
+    """What the engine tells instead of the usual."""
     is_cancelled: bool = False
 
     def succeed(self) -> None:
@@ -130,6 +133,7 @@ class FakeFactory:
         if load.error is not None:
             raise load.error
         engine = FakeEngine(config)
+        engine.facts = load.facts or engine.facts
         self.engines.append(engine)
         return engine
 
@@ -140,7 +144,12 @@ class FakeFactory:
         return self.loads[count - 1]
 
 
+GGUF_BYTES = 68
+
+
 def write_gguf(path: Path, tail: bytes = b"") -> Path:
-    """A file with a sound GGUF header: version 3, one tensor, no metadata."""
-    path.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + (1).to_bytes(8, "little") + bytes(8) + tail)
+    """A sound GGUF of ``GGUF_BYTES`` and ``tail``: version 3, no metadata, and one tensor of one number."""
+    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 0)
+    tensor = struct.pack("<Q1sIIQ", 1, b"t", 0, 0, 0)
+    path.write_bytes((header + tensor).ljust(64, b"\0") + bytes(4) + tail)
     return path

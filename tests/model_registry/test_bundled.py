@@ -17,7 +17,7 @@ from tests.model_registry.fake_engine import write_gguf
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small file that passes for the bundled model."""
     path = write_gguf(tmp_path / "small.gguf")
-    monkeypatch.setattr(bundled, "_BYTES", 24)
+    monkeypatch.setattr(bundled, "_BYTES", 68)
     return path
 
 
@@ -52,7 +52,7 @@ def test_a_wrong_hash_and_a_wrong_size_name_the_mend(small: Path, tmp_path: Path
     with pytest.raises(ModelLoadFailed, match="make setup"):
         source.check(model)
     write_gguf(small, tail=b"more")
-    with pytest.raises(ModelLoadFailed, match=r"28 bytes instead of 24.*make setup"):
+    with pytest.raises(ModelLoadFailed, match=r"72 bytes instead of 68.*make setup"):
         source.check(model)
     small.unlink()
     with pytest.raises(ModelLoadFailed, match=r"cannot be read.*make setup"):

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from engine.errors import ModelLoadFailed
 from model_registry.sources.directory import DirectorySource
+from model_registry.sources.file_look import layouts_read
 from model_registry.sources.gguf_header import header_problem
+from tests.fixtures.tiny_gguf import write_tiny
 from tests.model_registry.fake_engine import write_gguf
 
 
@@ -18,7 +21,7 @@ def test_every_gguf_directly_in_the_directory_is_a_model(tmp_path: Path) -> None
     write_gguf(tmp_path / "deeper" / "c.gguf")
     findings = DirectorySource(tmp_path).find()
     assert [model.id for model in findings.models] == ["b", "qwen2.5-0.5b-q4_k_m"]
-    assert findings.models[1].file_bytes == 28
+    assert findings.models[1].file_bytes == 72
     assert findings.models[1].owned_by == "local"
     assert findings.models[1].created == int((tmp_path / "b.GGUF").stat().st_mtime)
     assert not findings.problems
@@ -45,7 +48,7 @@ def test_a_split_model_is_one_model(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         write_gguf(tmp_path / f"Big-0000{number}-of-00003.gguf")
     findings = DirectorySource(tmp_path).find()
-    assert [(model.id, model.file_bytes, model.failure) for model in findings.models] == [("big", 72, None)]
+    assert [(model.id, model.file_bytes, model.failure) for model in findings.models] == [("big", 204, None)]
     (tmp_path / "Big-00002-of-00003.gguf").unlink()
     failure = DirectorySource(tmp_path).find().models[0].failure
     assert failure is not None
@@ -90,3 +93,48 @@ def test_a_sound_file_passes(tmp_path: Path) -> None:
     write_gguf(tmp_path / "x.gguf")
     source = DirectorySource(tmp_path)
     source.check(source.find().models[0])
+
+
+def test_a_file_that_is_cut_off_is_listed_with_its_mend_until_it_has_grown(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    source = DirectorySource(tmp_path)
+    failure = source.find().models[0].failure
+    assert failure is not None
+    assert f"{path} ends before its weights do ({len(whole) // 2} of" in failure
+    assert "download it again" in failure
+    with pytest.raises(ModelLoadFailed, match="ends before its weights do"):
+        source.check(source.find().models[0])
+    path.write_bytes(whole)
+    assert source.find().models[0].failure is None
+    source.check(source.find().models[0])
+
+
+def test_each_part_of_a_split_model_is_looked_at(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_tiny(tmp_path / f"big-0000{number}-of-00002.gguf")
+    second = tmp_path / "big-00002-of-00002.gguf"
+    os.truncate(second, second.stat().st_size // 2)
+    source = DirectorySource(tmp_path)
+    model = source.find().models[0]
+    assert model.failure is not None
+    assert model.failure.startswith(f"{second} ends before its weights do")
+    with pytest.raises(ModelLoadFailed, match="ends before its weights do"):
+        source.check(model)
+
+
+def test_a_header_is_read_again_when_its_file_has_changed_and_not_before(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf")
+    source = DirectorySource(tmp_path)
+    source.find()
+    before = layouts_read()
+    for _ in range(3):
+        source.find()
+    assert layouts_read() == before
+    # As a mend of the same length with the time of the original has it.
+    stat = path.stat()
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    source.find()
+    assert layouts_read() == before + 1

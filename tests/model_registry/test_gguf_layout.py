@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 import threading
+import time
+import tracemalloc
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -96,3 +100,49 @@ def test_a_pipe_is_no_adapter_and_holds_nobody_up(tmp_path: Path) -> None:
     look.start()
     look.join(timeout=60)
     assert told == [False]
+
+
+def _entry(key: bytes, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(key)) + key + struct.pack("<I", kind) + value
+
+
+_HOSTILE = {
+    "entries": (1, 1 << 31, b"", "2147483648 entries and 1 tensors"),
+    "tensors": (1 << 31, 0, b"", "0 entries and 2147483648 tensors"),
+    "texts": (1, 1, _entry(b"k", 9, struct.pack("<IQ", 8, 1 << 40)), "an array of 1099511627776 texts"),
+    "numbers": (1, 1, _entry(b"k", 9, struct.pack("<IQ", 0, 1 << 33)), "larger than that of any model"),
+    "text": (1, 1, _entry(b"k", 8, struct.pack("<Q", 1 << 33)), "larger than that of any model"),
+    "endless text": (1, 1, _entry(b"k", 8, struct.pack("<Q", (1 << 64) - 1)), "it ends within it"),
+    "endless texts": (1, 1, _entry(b"k", 9, struct.pack("<IQQ", 8, 2, (1 << 64) - 1)), "it ends within it"),
+}
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+def test_a_hostile_header_takes_neither_memory_nor_time(tmp_path: Path, name: str) -> None:
+    tensors, entries, rest, words = _HOSTILE[name]
+    path = tmp_path / "hostile.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, tensors, entries) + rest)
+    os.truncate(path, 1 << 35)
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        with pytest.raises(ModelLoadFailed, match=words):
+            read_layout(path)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - began < 60
+
+
+def test_texts_of_any_length_are_passed_over(tmp_path: Path) -> None:
+    texts = ["", "a" * 3_000_000, "b", *(["c" * 100] * 30_000), "d" * ((1 << 20) - 8), ""]
+    writer = gguf.GGUFWriter(tmp_path / "texts.gguf", "llama")
+    writer.add_token_list(texts)
+    writer.add_name("behind")
+    writer.add_tensor("t", np.zeros(32, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    layout = read_layout(tmp_path / "texts.gguf")
+    assert (layout.vocabulary, layout.name, [*layout.shapes]) == (len(texts), "behind", ["t"])

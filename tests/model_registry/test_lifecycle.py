@@ -19,9 +19,9 @@ from model_registry.shelf import Shelf
 from model_registry.sources.directory import DirectorySource
 from model_registry.store.model_store import ModelStore
 from tests.fakes.facts import facts
-from tests.model_registry.fake_engine import FakeEngine, FakeFactory, write_gguf
+from tests.model_registry.fake_engine import GGUF_BYTES, FakeEngine, FakeFactory, write_gguf
 
-_ONE = estimate_bytes(24, facts().kv_bytes)
+_ONE = estimate_bytes(GGUF_BYTES, facts().kv_bytes)
 """What a model of ``write_gguf`` takes."""
 
 
@@ -146,7 +146,7 @@ async def test_a_copied_file_appears_once_it_has_stopped_growing(tmp_path: Path)
     write_gguf(copy, tail=b"more")
     assert "delta" not in await house.looked(), "it has grown"
     assert "delta" in await house.looked()
-    assert house.registry.card("delta").file_bytes == 28
+    assert house.registry.card("delta").file_bytes == 72
     await house.use("delta")
     await house.registry.stop()
 

@@ -21,7 +21,7 @@ from model_registry.model_settings import ModelSettings
 from model_registry.registry import ModelRegistry
 from model_registry.sources.directory import DirectorySource
 from tests.fakes.facts import facts
-from tests.model_registry.fake_engine import FakeEngine, FakeFactory, write_gguf
+from tests.model_registry.fake_engine import GGUF_BYTES, FakeEngine, FakeFactory, write_gguf
 
 _PATIENCE_S = 60.0
 IDS = ("alpha", "beta", "gamma")
@@ -56,7 +56,7 @@ class Run:
         self.pace = pace
         self.now = 0.0
         kv_bytes = facts().kv_bytes
-        self.one = estimate_bytes(24, kv_bytes)
+        self.one = estimate_bytes(GGUF_BYTES, kv_bytes)
         self.most = rooms
         config = RegistryConfig(
             data_dir=models,

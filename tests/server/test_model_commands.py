@@ -39,7 +39,7 @@ def test_an_alias_is_made_listed_and_removed(home: Path) -> None:
     assert ran(home, "alias") == "gpt-4o-mini  alpha\n"
     listed = {model["id"]: model for model in json.loads(ran(home, "list", "--json"))}
     assert listed["alpha"]["aliases"] == ["gpt-4o-mini"]
-    assert listed["big"]["file_bytes"] == 48
+    assert listed["big"]["file_bytes"] == 136
     assert "alpha" in ran(home, "show", "gpt-4o-mini")
     check_refused(home, "alias", "alpha", "big", words="'alpha' is the id of a model")
     check_refused(home, "alias", "other", words="nibble alias other MODEL")
