@@ -17,6 +17,7 @@ from model_registry.amendment import Amendment
 from model_registry.blobs import Blobs
 from model_registry.card import ModelCard
 from model_registry.config import RegistryConfig
+from model_registry.look import Look
 from model_registry.model import Model
 from model_registry.model_adapter import ModelAdapter
 from model_registry.model_settings import ModelSettings
@@ -27,15 +28,6 @@ from model_registry.store.model_store import ModelStore
 from model_registry.store.store_error import NameRefused, StoreError
 
 _logger = logging.getLogger("nibble.registry")
-
-
-class Look(msgspec.Struct, frozen=True):
-    """All that sources and store had to tell at one time."""
-
-    found: dict[str, tuple[FoundModel, ModelSource]]
-    records: Mapping[str, ModelRecord]
-    problems: tuple[str, ...]
-    adapters: tuple[PlacedAdapter, ...] = ()
 
 
 class Shelf:
@@ -274,7 +266,12 @@ class Shelf:
         """
         try:
             if isinstance(model, AdaptedModel):
-                _remove(model.file())
+                path = model.file()
+                _remove(path)
+                # It may be that of several models.
+                for each in self.adapters():
+                    if each.found is not None and each.found.path == path:
+                        self._store.forget(each.id)
                 return
             # The first part goes last: what is left after an interruption is still seen, and can be removed.
             for file in reversed(model.source.files(model.found)):

@@ -113,12 +113,15 @@ def _verified(model: Model, settings: Settings, *, load: bool, quiet: bool) -> V
 
 
 def _known(settings: Settings) -> set[str]:
-    """Ids of all models there are; not by the shelf, which wants at least one."""
+    """Ids of all models there are, and of all with an adapter. A look and no full shelf, which wants one at least."""
     from model_registry.registry import default_sources
+    from model_registry.shelf import Shelf
+    from model_registry.store.model_store import ModelStore
 
-    return {
-        found.id for source in default_sources(settings.registry_config()) for found in source.find().models
-    }
+    config = settings.registry_config()
+    look = Shelf(default_sources(config), ModelStore.in_directory(config.data_dir), config).look()
+    assert look is not None, "the first look tells everything"
+    return look.ids() | {each.id for each in config.adapters}
 
 
 def _told(leftover: Leftover) -> str:

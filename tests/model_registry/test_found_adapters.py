@@ -235,6 +235,7 @@ async def test_an_adapter_is_deleted_by_its_id_and_by_no_alias(house: House) -> 
     await house.registry.remove("narrow:poet")
     assert not path.exists()
     assert house.ids() == ["narrow", "wide"]
+    assert house.store.records() == {}, "and its aliases go with it"
 
 
 async def test_one_that_is_set_at_the_start_is_not_ours_to_delete(tmp_path: Path) -> None:

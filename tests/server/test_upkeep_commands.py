@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model_registry.store.model_store import ModelStore
-from tests.fixtures.tiny_gguf import write_tiny
+from tests.fixtures.tiny_gguf import Tiny, write_tiny, write_tiny_adapter
 from tests.server.nibble_process import run_nibble
 
 
@@ -54,6 +54,24 @@ def test_prune_asks_and_only_then_removes(home: Path) -> None:
     assert not part.exists()
     assert run_nibble(home, "prune").stdout == "there is nothing to remove\n"
     assert (home / "models" / "tiny.gguf").exists()
+
+
+def test_prune_leaves_what_is_known_of_adapters_that_are_here(home: Path) -> None:
+    models = home / "models"
+    poet = write_tiny_adapter(models / "poet.gguf")
+    write_tiny(models / "wide.gguf", Tiny(width=64))
+    for alias, model in (("poetry", "tiny:poet"), ("gone-too", "tiny:gone"), ("never", "wide:poet")):
+        ModelStore.in_directory(home).add_aliases(model, [alias])
+    removed = json.loads(run_nibble(home, "prune", "--yes", "--json").stdout)
+    assert {each["what"] for each in removed} == {"tiny:gone", "wide:poet"}
+    assert json.loads(run_nibble(home, "alias", "--json").stdout) == {"poetry": "tiny:poet"}
+    twin = write_tiny(models / "twin.gguf")
+    assert run_nibble(home, "prune", "--yes").stdout == "there is nothing to remove\n", (
+        "it fits two models, and may be for either"
+    )
+    for path in (twin, poet):
+        path.unlink()
+    assert "tiny:poet" in run_nibble(home, "prune", "--yes").stdout
 
 
 def test_what_is_said_of_models_is_json_where_asked_for(home: Path) -> None:
