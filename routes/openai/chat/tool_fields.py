@@ -69,6 +69,9 @@ def tool_use(body: ChatCompletionBody) -> ToolUse | None:
     for other in ("ignore_eos", "min_tokens", "json_schema", "grammar", "regex", "lark"):
         if getattr(body, other):
             _refuse(other, f"the form of the answer follows from '{_field(body)}'; send one or the other.")
+    if mode == "required" and body.stop_strings:
+        # They are looked for in all that a model writes, and there would be nothing but calls to cut.
+        _refuse("stop", f"would cut the call that '{param}' demands; send one or the other.")
     is_named = isinstance(body.tool_choice, NamedChoice) or body.functions is not None
     return ToolUse(
         tools=tuple(tool for tool in offered if names is None or tool.name in names),

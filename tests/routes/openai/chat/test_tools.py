@@ -32,6 +32,7 @@ LOOK: Json = {
 }
 NOW: Json = {"type": "function", "function": {"name": "now"}}
 TOOLS = [LOOK, NOW]
+FORCED_NOW: Json = {"type": "function", "function": {"name": "now"}}
 NOTHING = '{"type": "object", "properties": {}, "additionalProperties": false}'
 """Parameters that are left out."""
 
@@ -40,6 +41,12 @@ def house(*texts: str, tool_format: ToolFormatChoice = "hermes", opening: str = 
     engine = FakeEngine(answer(*texts, opening=opening))
     engine.facts = msgspec.structs.replace(engine.facts, tool_format=tool_format)
     return House(engine)
+
+
+def allowed_look(mode: str) -> Json:
+    """The choice of ``look`` alone."""
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
 async def asked(**fields: object) -> EngineRequest:
@@ -185,23 +192,10 @@ async def test_what_the_engine_is_asked() -> None:
         ({}, ["look", "now"], False, True),
         ({"tool_choice": "auto", "parallel_tool_calls": False}, ["look", "now"], False, False),
         ({"tool_choice": "required"}, ["look", "now"], True, True),
-        ({"tool_choice": {"type": "function", "function": {"name": "now"}}}, ["now"], True, False),
-        (
-            {
-                "tool_choice": {
-                    "type": "allowed_tools",
-                    "allowed_tools": {
-                        "mode": "required",
-                        "tools": [{"type": "function", "function": {"name": "look"}}],
-                    },
-                }
-            },
-            ["look"],
-            True,
-            True,
-        ),
+        ({"tool_choice": FORCED_NOW}, ["now"], True, False),
+        ({"tool_choice": allowed_look("required")}, ["look"], True, True),
     ],
-)  # fmt: skip
+)
 async def test_the_choice_is_in_the_grammar(
     fields: Json, names: list[str], is_required: bool, is_parallel: bool
 ) -> None:
@@ -211,6 +205,20 @@ async def test_the_choice_is_in_the_grammar(
     assert [name for name in ("look", "now") if f'\\"{name}\\"' in grammar] == names
     assert ("%text" not in grammar) == is_required
     assert ("%marker1 (" in grammar or 'call "\\n" %marker1 ("\\n"' in grammar) == is_parallel
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stop": "Par"},
+        {"stop": ["Par"], "tool_choice": "none"},
+        {"stop": ["Par"], "tool_choice": allowed_look("auto")},
+        {"stop": [], "tool_choice": "required"},
+    ],
+)
+async def test_an_answer_that_may_be_text_can_have_stop_strings(fields: Json) -> None:
+    request = await asked(tools=TOOLS, **fields)
+    assert request.stop == (("Par",) if fields["stop"] else ())
 
 
 NAMED: Json = {"type": "function", "function": {"name": "other"}}
@@ -245,6 +253,10 @@ NAMED: Json = {"type": "function", "function": {"name": "other"}}
         ({"function_call": {"name": "x"}}, "function_call"),
         ({"tools": TOOLS, "min_tokens": 5}, "min_tokens"),
         ({"tools": TOOLS, "regex": "x"}, "regex"),
+        ({"tools": TOOLS, "tool_choice": "required", "stop": "Par"}, "stop"),
+        ({"tools": TOOLS, "tool_choice": FORCED_NOW, "stop": ["Par"]}, "stop"),
+        ({"tools": TOOLS, "tool_choice": allowed_look("required"), "stop": ["Par"]}, "stop"),
+        ({"functions": [LOOK["function"]], "function_call": {"name": "look"}, "stop": "Par"}, "stop"),
     ],
 )
 async def test_what_is_refused(fields: Json, param: str) -> None:
