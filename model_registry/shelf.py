@@ -21,6 +21,7 @@ from model_registry.look import Look
 from model_registry.model import Model
 from model_registry.model_adapter import ModelAdapter
 from model_registry.model_settings import ModelSettings
+from model_registry.settings_tables import lost_tables, table_of
 from model_registry.sources.found_adapter import FoundAdapter
 from model_registry.sources.found_model import FoundModel, ModelSource
 from model_registry.store.model_record import ModelRecord
@@ -96,8 +97,8 @@ class Shelf:
         return Look(found, records, (*problems, *faults), tuple(placed))
 
     def _settings(self, model_id: str, records: Mapping[str, ModelRecord]) -> ModelSettings:
-        stored = records[model_id].settings if model_id in records else ModelSettings()
-        return self._config.models.get(model_id, ModelSettings()).over(stored)
+        record = records.get(model_id) or ModelRecord(id=model_id)
+        return table_of(self._config.models, model_id, record.aliases).over(record.settings)
 
     def take(self, look: Look) -> list[Model]:
         """Make it so. Returns the models that are gone, or whose file is another now.
@@ -168,6 +169,7 @@ class Shelf:
         former, self._adapted = self._adapted, {}
         self.problems = (*problems, *self._pair(), *self._adapt(), *self._adapt_found(former))
         self._aliases = {alias: record.id for record in records.values() for alias in record.aliases}
+        self.problems += tuple(lost_tables(self._config.models, self._models, self._aliases))
         for model in self:
             sound = (each for each in self.adapters_of(model) if not each.is_damaged)
             model.adapter_bytes = {each.name: each.file_bytes for each in sound}
@@ -271,7 +273,7 @@ class Shelf:
                 # It may be that of several models.
                 for each in self.adapters():
                     if each.found is not None and each.found.path == path:
-                        self._store.forget(each.id)
+                        self._store.forget_adapter(each.adapter.model, each.name)
                 return
             # The first part goes last: what is left after an interruption is still seen, and can be removed.
             for file in reversed(model.source.files(model.found)):

@@ -178,6 +178,29 @@ class ModelStore:
             connection.execute("DELETE FROM twins WHERE twin = ?", (model_id,))
             connection.execute("DELETE FROM models WHERE id = ?", (model_id,))
 
+    def forget_adapter(self, model_id: str, name: str) -> None:
+        """Remove all that is known of the model with that adapter, and the adapter from the model's settings, which
+        would name what is gone. Harmless twice.
+        """
+        with transaction(self._path) as connection:
+            connection.execute("DELETE FROM models WHERE id = ?", (f"{model_id}:{name}",))
+            row = connection.execute("SELECT settings FROM models WHERE id = ?", (model_id,)).fetchone()
+            if row is None:
+                return
+            settings = _decode(row[0], ModelSettings, self._path)
+            entries = settings.adapters or ()
+            left = tuple(entry for entry in entries if _adapter_name(entry) != name)
+            if left != entries:
+                settings = msgspec.structs.replace(settings, adapters=left or None)
+                text = msgspec.json.encode(settings).decode()
+                connection.execute("UPDATE models SET settings = ? WHERE id = ?", (text, model_id))
+
+
+def _adapter_name(entry: str) -> str:
+    """What ``NAME`` or ``NAME=PATH`` adds to the model's id: of a file in the models directory, in small letters."""
+    name, equals, _ = entry.partition("=")
+    return name if equals else name.lower()
+
 
 def _checked(aliases: Iterable[str]) -> tuple[str, ...]:
     aliases = tuple(aliases)

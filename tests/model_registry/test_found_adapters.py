@@ -238,6 +238,24 @@ async def test_an_adapter_is_deleted_by_its_id_and_by_no_alias(house: House) -> 
     assert house.store.records() == {}, "and its aliases go with it"
 
 
+async def test_settings_name_one_that_was_deleted_no_more(house: House) -> None:
+    write_tiny(house.root / "twin.gguf")
+    house.put("poet")
+    house.put("clerk", TinyAdapter(seed=2))
+    house.store.set_settings("narrow", ModelSettings(context=64, adapters=("Poet", "clerk")))
+    house.store.set_settings("twin", ModelSettings(adapters=("poet",)))
+    house.store.add_aliases("twin:poet", ["bard"])
+    await house.registry.start()
+    assert [each for each in house.ids() if ":" in each] == ["narrow:clerk", "narrow:poet", "twin:poet"]
+    await house.registry.remove("narrow:poet")
+    await house.looks()
+    assert [each for each in house.ids() if ":" in each] == ["narrow:clerk"]
+    assert house.registry.problems == ()
+    assert house.store.record("narrow").settings == ModelSettings(context=64, adapters=("clerk",))
+    assert house.store.record("twin").settings == ModelSettings(), "its file was that of both"
+    assert "twin:poet" not in house.store.records()
+
+
 async def test_one_that_is_set_at_the_start_is_not_ours_to_delete(tmp_path: Path) -> None:
     from model_registry.model_adapter import read_model_adapter
 

@@ -59,6 +59,8 @@ def test_where_several_models_fit_a_person_says_which(home: Path) -> None:
     assert "tiny:poet" not in _run(home, "list")
     _run(home, "set", "tiny", "adapters=poet")
     assert "tiny:poet" in _run(home, "list")
+    _run(home, "rm", "twin:poet", "--yes")
+    assert json.loads(_run(home, "show", "twin", "--json"))["settings"] == {}
 
 
 @pytest.mark.parametrize(
