@@ -146,7 +146,7 @@ def alias(
             store.remove_aliases([new])
         elif name is None:
             fail(f"name the model that '{new}' means: nibble alias {new} MODEL")
-        elif any(new == model.id for model in shelf):
+        elif new in shelf.ids():
             fail(f"'{new}' is the id of a model: an alias must be another name")
         else:
             model, adapted = find_model(shelf, name), shelf.adapted(name)

@@ -41,6 +41,7 @@ def test_an_adapter_is_imported_listed_shown_named_and_removed(home: Path) -> No
     assert json.loads(_run(home, "show", "tiny:poet", "--json"))["adapter"] == "poet"
     assert "adapter" in _run(home, "list")
     _run(home, "alias", "bard", "tiny:poet")
+    assert "is the id of a model" in _run(home, "alias", "tiny:poet", "tiny", status=1)
     assert json.loads(_run(home, "show", "bard", "--json"))["id"] == "tiny:poet"
     assert json.loads(_run(home, "rm", "tiny:poet", "--yes", "--json"))["deleted"] == [str(link)]
     assert far.exists()
