@@ -18,6 +18,7 @@ from model_registry.engine_handle import EngineHandle
 from model_registry.figures import ModelFigures
 from model_registry.fingerprint import fingerprint
 from model_registry.model_settings import ModelSettings
+from model_registry.settings_tables import table_of
 from model_registry.sources.found_model import FoundModel, ModelSource
 from model_registry.state import ModelState, check_transition
 from model_registry.store.model_record import FileRecord, ModelRecord
@@ -175,7 +176,7 @@ class Model:
         return self.settings(config).applied_to(whole)
 
     def settings_in_file(self, config: RegistryConfig) -> ModelSettings:
-        return config.models.get(self.id, ModelSettings())
+        return table_of(config.models, self.id, self.aliases)
 
     def stored_settings(self) -> ModelSettings:
         return self.record.settings if self.record else ModelSettings()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from model_registry.model_settings import ModelSettings
 from model_registry.sources import bundled
 from server.doctor.configuration import check_models, check_settings
 from server.settings import Settings
@@ -52,3 +53,5 @@ def test_models(tmp_path: Path) -> None:
     assert found.text.startswith("1 can be served; bad: ")
     (models / "bad.gguf").unlink()
     assert check_models(settings).status == "ok"
+    found = check_models(Settings(data_dir=tmp_path, models={"god": ModelSettings(context=99)}))
+    assert (found.status, "[models.god]" in found.text, "'good'" in found.text) == ("warn", True, True)
