@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
@@ -30,6 +32,9 @@ _REMEMBERED = 16
 """Compiled grammars; each may come to hold tens of megabytes of lexer states."""
 _REMEMBERED_REFUSALS = 64
 _REASON_CHARACTERS = 300
+_POSITION = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
+_EXCERPT = re.compile(r"\n *\d+ \| ")
+"""How llguidance begins to show the lines of a grammar around a fault."""
 
 _Value = TypeVar("_Value")
 
@@ -138,13 +143,16 @@ class ConstraintCompiler:
         most = MAX_TOOLS_BYTES if isinstance(spec, ToolGrammar) else MAX_SPEC_BYTES
         if size > most:
             raise InvalidRequest(f"the constraint has {size} bytes, and {most} are served")
+        plain = spec
         if isinstance(spec, JsonSchema):
-            spec = JsonSchema(check_schema(source), spec.whitespace)
+            plain = JsonSchema(check_schema(source), spec.whitespace)
         elif isinstance(spec, ToolGrammar):
-            spec = lark_of_tools(spec, self._vocabulary)
+            plain = lark_of_tools(spec, self._vocabulary)
         tools = self._ready_tools()
-        verdict = tools.canary.judge(spec)
+        verdict = tools.canary.judge(plain)
         if verdict.refusal:
+            if isinstance(spec, ToolGrammar):
+                raise self._refused(spec, verdict.refusal)
             reason = verdict.refusal[:_REASON_CHARACTERS].strip()
             raise InvalidRequest(f"the constraint cannot be enforced: {reason}")
         matcher = LLMatcher(tools.tokenizer, verdict.grammar, log_level=0, limits=limits())
@@ -155,6 +163,21 @@ class ConstraintCompiler:
                 f"the constraint cannot be enforced: {matcher.get_error()}"[:_REASON_CHARACTERS]
             )
         return matcher
+
+    def _refused(self, spec: ToolGrammar, refusal: str) -> InvalidRequest:
+        """What to say of calls that llguidance refused, which told of a grammar that no client has written.
+
+        By far most often one schema is at fault, and would be alone. Each is tried, as long as one may take.
+        """
+        ends_s = time.monotonic() + self._answer_s
+        for schema, place in spec.schemas:
+            if time.monotonic() > ends_s:
+                break
+            if own := self._ready_tools().canary.judge(JsonSchema(check_schema(schema))).refusal:
+                reason = own[:_REASON_CHARACTERS].strip()
+                return InvalidRequest(f"'{place}': the JSON schema cannot be enforced: {reason}", param=place)
+        reason = _POSITION.sub("", _EXCERPT.split(refusal)[0])[:_REASON_CHARACTERS].strip()
+        return InvalidRequest(f"the constraint cannot be enforced: {reason}")
 
     def close(self) -> None:
         """End the helper process and the mask thread."""

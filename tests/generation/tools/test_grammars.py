@@ -259,6 +259,43 @@ def test_random_schemas(marked: ConstraintCompiler, plain: ConstraintCompiler) -
     assert outcomes["refused without a name"] == 0
 
 
+@pytest.mark.parametrize("name", ["hermes", "llama3", "mistral", "qwen3_coder", "deepseek", "harmony"])
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"type": "strin"}, "Invalid type: strin"),
+        ({"$ref": "#/$defs/none"}, "none"),
+        ({"type": "array", "items": {"type": "string", "pattern": "(?=a)b"}}, "look-ahead"),
+    ],
+)
+def test_a_schema_that_only_llguidance_refuses_is_named_and_nothing_of_ours_is_told(
+    plain: ConstraintCompiler, name: ToolFormatChoice, schema: Schema, reason: str
+) -> None:
+    parameters = json.dumps({"type": "object", "properties": {"x": schema}, "required": ["x"]})
+    bad = OfferedTool("bad", parameters, "tools[2].function.parameters")
+    with pytest.raises(InvalidRequest, match=reason) as caught:
+        compiled(plain, name, (*TOOLS, bad))
+    assert caught.value.param == "tools[2].function.parameters"
+    assert_nothing_leaks(caught.value.message)
+
+
+def test_tools_that_are_too_much_together_are_refused_without_the_grammar(plain: ConstraintCompiler) -> None:
+    values = [f"{index:x}" * 2 for index in range(6000)]
+    large = json.dumps({"type": "object", "properties": {"x": {"enum": values}}})
+    tools = [OfferedTool(f"f{index}", large, f"tools[{index}].function.parameters") for index in range(2)]
+    compiled(plain, "hermes", tools[:1])
+    with pytest.raises(InvalidRequest) as caught:
+        compiled(plain, "hermes", tools)
+    assert caught.value.param == "tools"
+    assert "too big" in caught.value.message
+    assert_nothing_leaks(caught.value.message)
+
+
+def assert_nothing_leaks(message: str) -> None:
+    """The grammar of calls, and the options in it, are no business of a client's."""
+    assert not [word for word in (" | ", "call0", "x-guidance", "%json") if word in message], message
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_schema_that_cannot_be_enforced_is_named(plain: ConstraintCompiler, name: ToolFormatChoice) -> None:
     bad = OfferedTool(
