@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.config import ModelFacts
+from model_registry.sampling_defaults import SamplingDefaults
 from model_registry.state import ModelState
 
 
@@ -28,3 +29,5 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the model by itself, where this is one with an adapter."""
     adapter: str | None = None
     """The name of that adapter."""
+    sampling: SamplingDefaults = SamplingDefaults()
+    """What counts where a request leaves such a field out."""

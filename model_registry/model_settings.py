@@ -14,6 +14,7 @@ from engine.config import (
     ReasoningChoice,
     ToolFormatChoice,
 )
+from model_registry.sampling_defaults import SamplingDefaults
 
 _MOST = (1 << 31) - 1
 """llama.cpp counts in 32 bits."""
@@ -21,9 +22,12 @@ _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class ModelSettings(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+    SamplingDefaults, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """One model's own settings, named and bounded as the server's of the same name; None leaves it to those."""
+    """One model's own settings, named and bounded as the server's of the same name; None leaves it to those.
+
+    Those of sampling have their names and bounds from a request's fields, and no server's to be left to.
+    """
 
     context: Annotated[int, msgspec.Meta(ge=16, le=_MOST)] | None = None
     parallel: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None
@@ -58,6 +62,11 @@ class ModelSettings(
         values = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return {name: value for name, value in values if value is not None}
 
+    @property
+    def sampling(self) -> SamplingDefaults:
+        """The part that a request's fields say more than."""
+        return SamplingDefaults(**{name: getattr(self, name) for name in SamplingDefaults.__struct_fields__})
+
     def applied_to(self, config: EngineConfig) -> EngineConfig:
         """``config`` with what is set here in place of what it has."""
         return msgspec.structs.replace(
@@ -65,9 +74,10 @@ class ModelSettings(
             **{
                 _ENGINE_NAMES.get(name, name): value
                 for name, value in self.given().items()
-                if name not in ("pin", "keep_alive_s", "adapters")
+                if name not in _NOT_THE_ENGINES
             },
         )
 
 
+_NOT_THE_ENGINES = {"pin", "keep_alive_s", "adapters", *SamplingDefaults.__struct_fields__}
 _ENGINE_NAMES = {"kv_budget": "kv_budget_bytes", "embed": "embeds", "matryoshka": "is_matryoshka"}

@@ -10,6 +10,8 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from engine.errors import ErrorRecord, ModelLoadFailed, ModelUnavailable, QueueFull
 from model_registry.adapter_keeper import AdapterKeeper
 from model_registry.admission import Admission
@@ -253,12 +255,16 @@ class ModelRegistry:
     def cards(self) -> list[ModelCard]:
         """Every model, sorted by id."""
         self._notice_deaths()
-        return [self._shelf.card(model_id) for model_id in self._shelf.ids()]
+        return [self._card(model_id) for model_id in self._shelf.ids()]
 
     def card(self, model_id: str) -> ModelCard:
         """One model, by id or alias. Raises ModelNotFound, whose message names the nearest known ones."""
         self._notice_deaths()
-        return self._shelf.card(model_id)
+        return self._card(model_id)
+
+    def _card(self, name: str) -> ModelCard:
+        settings = self._shelf.find(name).settings(self._config)
+        return msgspec.structs.replace(self._shelf.card(name), sampling=settings.sampling)
 
     def _notice_deaths(self) -> None:
         now = self._clock()
@@ -293,7 +299,7 @@ class ModelRegistry:
         with self._drain.awaiting():
             try:
                 async with self._adapters.hold(engine, self._shelf.adapters_for(model, model_id, adapters)):
-                    yield Lease(self._shelf.card(model_id), engine)
+                    yield Lease(self._card(model_id), engine)
             finally:
                 model.leases -= 1
                 model.used_at = self._clock()

@@ -20,6 +20,7 @@ from routes.json_body import read_json_body
 from routes.model_choice import chosen_model
 from routes.queue_patience import QueuePatience, queue_patience
 from routes.rejections import REJECTIONS
+from routes.sampling_choice import with_defaults
 from routes.services import Services
 from routes.telemetry import UNOBSERVED, RequestObservation
 from routes.wire_body import ChoosingBody, ModelBody
@@ -57,6 +58,7 @@ class OpenedRequest(Generic[BodyT, AskedT]):
 
     body: BodyT
     asked: AskedT
+    """With what the model's settings bring to it."""
     card: ModelCard
     account: Account
     request_id: str
@@ -78,6 +80,7 @@ async def open_request(
         body = await read_json_body(request, operation.body, services.policy)
         asked = operation.parse(body.value, request_id)
         card = chosen_model(body.value.model, models_for(caller, services.registry))
+        asked = with_defaults(asked, body.value, card.sampling)
         charge = caller.reserve(expected_tokens(body.size_bytes, asked) if operation.operation else 0)
     except NibbleError as error:
         if isinstance(error, RateLimited):

@@ -25,6 +25,7 @@ from server.command_line import (
 
 if TYPE_CHECKING:
     from model_registry.adapted_model import AdaptedModel
+    from model_registry.config import RegistryConfig
     from model_registry.model import Model
     from model_registry.shelf import Shelf
     from model_registry.store.model_store import ModelStore
@@ -52,10 +53,10 @@ def list_models(
     """List the models that would be served."""
     settings = settings_from(config, models_dir=models_dir, data_dir=data_dir, adapters=adapters)
     shelf, _ = open_shelf(settings)
-    models = list(shelf)
+    models, in_file = list(shelf), settings.registry_config()
     adapted = shelf.adapters()
     if as_json:
-        print_json([*map(_described, models), *map(_described_adapter, adapted)])
+        print_json([*(_described(model, in_file) for model in models), *map(_described_adapter, adapted)])
         return
     width = max((len(model_id) for model_id in shelf.ids()), default=0)
     for model in models:
@@ -79,10 +80,11 @@ def show(
     config: ConfigFile = None,
 ) -> None:
     """Show all that is known of one model."""
-    shelf, _ = open_shelf(settings_from(config, models_dir=models_dir, data_dir=data_dir))
+    settings = settings_from(config, models_dir=models_dir, data_dir=data_dir)
+    shelf, _ = open_shelf(settings)
     model, adapted = find_model(shelf, name), shelf.adapted(name)
     if adapted is None:
-        described = _described(model) | {
+        described = _described(model, settings.registry_config()) | {
             "adapters": [each.id for each in shelf.adapters() if each.adapter.model == model.id]
         }
     else:
@@ -227,7 +229,7 @@ def find_model(shelf: Shelf, name: str) -> Model:
         return shelf.named(name)
 
 
-def _described(model: Model) -> dict[str, object]:
+def _described(model: Model, config: RegistryConfig) -> dict[str, object]:
     """What ``list`` and ``show`` tell of a model: names are those of the store."""
     import msgspec
 
@@ -244,6 +246,7 @@ def _described(model: Model) -> dict[str, object]:
         "file_bytes": found.file_bytes,
         "failure": found.failure,
         "settings": record.settings.given() if record else {},
+        "configured": model.settings_in_file(config).given(),
         "twin": msgspec.to_builtins(model.twin) if model.twin else None,
     }
 

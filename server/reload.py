@@ -55,7 +55,7 @@ AT_THE_NEXT_LOAD: Final = frozenset(
         *("queue_tokens", "key_queue_limit", "key_queue_tokens", "confine_workers", "load_timeout_s"),
     }
 )
-"""For models that are loaded after it. Of ``models``, ``pin`` and ``keep_alive_s`` count at once."""
+"""For models that are loaded after it. Of ``models``, ``pin``, ``keep_alive_s`` and the sampling count at once."""
 AFTER_A_RESTART: Final = frozenset(
     {
         *("host", "port", "models_dir", "data_dir", "preload", "adapters", "vllm_metrics", "traces"),

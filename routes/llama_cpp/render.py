@@ -37,7 +37,7 @@ class GenerationSettings(msgspec.Struct, frozen=True):
     n_ctx: int
     """Tokens that one request may use."""
     params: dict[str, Any]
-    """The sampling parameters and their defaults."""
+    """The sampling parameters and their defaults, the model's own among them."""
 
 
 class Modalities(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ def _text(told: Answer) -> str:
 def render_properties(told: Answer, card: ModelCard, facts: ModelFacts) -> bytes:
     if not isinstance(told, Description):
         raise InternalError("a model was described by something else")
-    defaults = SamplingParams()
+    defaults = card.sampling.in_place_of(SamplingParams(), frozenset())
     params = {name: getattr(defaults, name) for name in defaults.__struct_fields__}
     return msgspec.json.encode(
         Properties(

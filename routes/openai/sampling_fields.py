@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from engine.errors import InvalidRequest
 from engine.sampling.params import SamplingParams
 from routes.caller import MAX_PRIORITY
+from routes.sampling_choice import check_sampling
 from routes.wire_body import WireBody, WireObject
 
 MAX_INT32 = 2**31 - 1
@@ -21,15 +22,6 @@ MAX_ALLOWED_TOKENS = 10_000
 MAX_BAD_WORDS = 256
 MAX_BREAKERS = 16
 _SAMPLING_FIELDS = frozenset(SamplingParams.__struct_fields__)
-_REPLACED_BY_MIROSTAT = (
-    "top_k",
-    "top_p",
-    "min_p",
-    "typical_p",
-    "top_n_sigma",
-    "xtc_probability",
-    "dynatemp_range",
-)
 
 _TOKEN_ID = re.compile(r"[0-9]{1,10}", re.ASCII)
 
@@ -157,7 +149,10 @@ class SamplingFields(WireBody):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     def sampling_params(self) -> SamplingParams:
-        """The canonical parameters; a field that is missing or null takes OpenAI's default."""
+        """The canonical parameters; a field that is missing or null takes OpenAI's default.
+
+        ``routes.sampling_choice`` puts the model's own in the place of what is missing, once the model is known.
+        """
         given: dict[str, Any] = {
             name: _frozen(value)
             for name in _SAMPLING_FIELDS & self.model_fields_set
@@ -189,26 +184,7 @@ class SamplingFields(WireBody):
                 f"'{multiplier}': the request asks for {choices} answers; {MAX_CHOICES} are the most.",
                 param=multiplier,
             )
-        self._check_sampling()
-
-    def _check_sampling(self) -> None:
-        """Refuse parameters of which one would make another do nothing, or mean two things."""
-        params = self.sampling_params()
-        if params.is_cold and params.dynatemp_range:
-            raise InvalidRequest(
-                "'dynatemp_range': temperature 0 is greedy, and a range around it is not.",
-                param="dynatemp_range",
-            )
-        if not params.mirostat:
-            return
-        if params.is_cold:
-            raise InvalidRequest("'mirostat': has nothing to choose at temperature 0.", param="mirostat")
-        off = SamplingParams()
-        for name in _REPLACED_BY_MIROSTAT:
-            if getattr(params, name) != getattr(off, name):
-                raise InvalidRequest(
-                    f"'{name}': mirostat stands in for this filter; send one or the other.", param=name
-                )
+        check_sampling(self.sampling_params())
 
 
 def _frozen(value: object) -> object:

@@ -16,6 +16,7 @@ from model_registry.config import RegistryConfig
 from model_registry.model_adapter import ModelAdapter
 from model_registry.model_settings import ModelSettings
 from model_registry.registry import ModelRegistry
+from model_registry.sampling_defaults import SamplingDefaults
 from model_registry.sources.directory import DirectorySource
 from model_registry.store.model_store import ModelStore
 from model_registry.store.twin_record import Measurement, TwinRecord
@@ -97,17 +98,25 @@ async def test_a_twin_is_served_as_its_original_would_be(tmp_path: Path) -> None
     adapter = ModelAdapter("alpha", Adapter("pirate", str(tmp_path / "a.gguf")))
     house = House(
         tmp_path,
-        models={"alpha": ModelSettings(context=128, threads=3)},
+        models={"alpha": ModelSettings(context=128, threads=3, temperature=0.3)},
         adapters=(adapter,),
     )
-    house.store.set_settings("alpha", ModelSettings(parallel=5))
-    house.store.set_settings("alpha-q4_0", ModelSettings(threads=1))
+    house.store.set_settings("alpha", ModelSettings(parallel=5, temperature=1, top_k=20))
+    house.store.set_settings("alpha-q4_0", ModelSettings(threads=1, min_p=0.1))
     await house.registry.start()
     async with house.registry.lease("alpha:pirate") as lease:
         config = lease.engine.config  # type: ignore[attr-defined]
         assert (lease.card.parent, lease.card.adapter) == ("alpha", "pirate")
     assert (config.context, config.parallel, config.threads) == (128, 5, 1), "its own settings say more"
     assert [each.name for each in config.adapters] == ["pirate"]
+    for name in ("alpha", "alpha:pirate", "alpha-q4_0"):
+        card = house.registry.card(name)
+        assert (card.id, card.sampling) == (name, SamplingDefaults(temperature=0.3, top_k=20, min_p=0.1))
+    assert not house.registry.detail("alpha-q4_0").is_outdated
+    house.store.set_settings("alpha-q4_0", ModelSettings(threads=1, min_p=0.2))
+    await house.look()
+    assert house.registry.card("alpha").sampling.min_p == 0.2, "at once"
+    assert not house.registry.detail("alpha-q4_0").is_outdated, "nothing is to be loaded for that"
     await house.registry.stop()
 
 

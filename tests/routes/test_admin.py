@@ -94,6 +94,8 @@ async def test_words_are_changed_and_nulls_leave_them(house: House, http: httpx.
     [
         ({"settings": {"context": 1}}, "settings"),
         ({"settings": {"contxt": 64}}, "settings"),
+        ({"settings": {"temperature": 2.5}}, "settings"),
+        ({"settings": {"seed": 1}}, "settings"),
         ({"settings": {"kv_budget": 10**400}}, "settings"),
         ({"settings": {"chat_template": "/etc/passwd"}}, "settings"),
         ({"settings": {"chat_template": "chatml.jinja"}}, "settings"),

@@ -77,6 +77,22 @@ def test_settings_notes_and_tags_are_kept(home: Path) -> None:
     check_refused(home, "set", "alpha", "context", words="must be KEY=VALUE")
 
 
+def test_sampling_is_set_and_shown_beside_what_the_file_says(home: Path) -> None:
+    (home / "nibble.toml").write_text("[models.alpha]\ntemperature = 1\nmin_p = 0.1\n")
+    ran(home, "set", "alpha", "temperature=0.3", "top_k=40", "repeat_penalty=1.1", "presence_penalty=-1")
+    shown = json.loads(ran(home, "show", "alpha", "--json"))
+    assert shown["settings"] == {
+        "temperature": 0.3,
+        "top_k": 40,
+        "repeat_penalty": 1.1,
+        "presence_penalty": -1.0,
+    }
+    assert shown["configured"] == {"temperature": 1.0, "min_p": 0.1}
+    assert "temperature=0.3" in ran(home, "show", "alpha")
+    for wrong in ("temperature=2.1", "top_k=-2", "top_p=1.5", "min_p=-1", "repeat_penalty=0", "seed=1"):
+        check_refused(home, "set", "alpha", wrong, words=wrong.partition("=")[0])
+
+
 def test_rm_deletes_every_part_and_what_was_known(home: Path) -> None:
     ran(home, "alias", "huge", "big")
     assert run_nibble(home, "rm", "big").returncode == 1, "nobody said yes"
