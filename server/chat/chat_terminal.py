@@ -23,6 +23,8 @@ _HELP = f"""\
 /quit                leave, as Ctrl-D does
 Ctrl-C ends an answer. A line that ends in \\ goes on in the next one; // begins a message with a slash."""
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+_CONTROLS = dict.fromkeys(each for each in (*range(0x20), *range(0x7F, 0xA0)) if chr(each) not in "\n\t")
+"""The control characters of ASCII (C0, DEL) and of Latin-1 (C1), without which there is no escape sequence."""
 
 
 class ChatTerminal:
@@ -40,6 +42,7 @@ class ChatTerminal:
         self._source = source or sys.stdin
         self._out = out or sys.stdout
         self._is_terminal = self._source.isatty() and self._out.isatty()
+        self._is_screen = self._out.isatty()
         self._has_failed = False
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": lambda argument: self._print(_HELP),
@@ -119,7 +122,7 @@ class ChatTerminal:
                     is_thinking = not is_thinking
                     self._write(_DIM if is_thinking else f"{_PLAIN}\n")
                 if piece.kind == "text" or self._is_terminal:
-                    self._write(piece.text)
+                    self._write(self._harmless(piece.text))
         except KeyboardInterrupt:
             if not self._is_terminal:
                 raise
@@ -138,7 +141,7 @@ class ChatTerminal:
         if not argument:
             for model in models:
                 mark = "*" if model.id == self._session.model else " "
-                self._print(f"{mark} {model.id}  {model.state}")
+                self._print(self._harmless(f"{mark} {model.id}  {model.state}"))
             return
         self._session.model = argument
         if argument not in (model.id for model in models):
@@ -162,6 +165,14 @@ class ChatTerminal:
     def _load(self, argument: str) -> None:
         self._session.load(_path(argument))
         self._print(f"{len(self._session)} messages, with {self._session.model}")
+
+    def _harmless(self, text: str) -> str:
+        """What came from a server, without what a screen would obey: to erase, retitle, link, or write a clipboard.
+
+        A model may be talked into writing anything. Each character goes by itself, so that a sequence in several
+        pieces goes too. Whatever else reads the output gets it as it is: it may be a program, and the text its data.
+        """
+        return text.translate(_CONTROLS) if self._is_screen else text
 
     def _print(self, text: str) -> None:
         self._write(f"{text}\n")

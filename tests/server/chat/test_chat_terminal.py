@@ -48,6 +48,30 @@ def test_thoughts_are_dim_and_the_answer_is_not(monkeypatch: pytest.MonkeyPatch)
     assert "\x1b[2monly this\x1b[0m\n" in screen, "nothing after it is dim"
 
 
+_NASTY = ("a\x1b", "[2Jb\x1b]0;title\x07", "c\r\x08\x7fd\x9b", "31me\tf\n\u00e9")
+
+
+def test_what_a_model_writes_cannot_command_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    client.pieces = [Piece("text", text) for text in _NASTY]
+    _, screen = show(client, ["hi"], monkeypatch)
+    assert screen.endswith("a[2Jb]0;titlecd31me\tf\n\u00e9\n\n")
+    assert "\x1b" not in screen
+    client.pieces = [Piece("reasoning", "\x1b]8;;x\x07hm")]
+    _, screen = show(client, ["hi"], monkeypatch)
+    assert "\x1b[2m]8;;xhm\x1b[0m\n" in screen, "what is dim is so by our own doing alone"
+
+
+@pytest.mark.parametrize("is_screen", [True, False])
+def test_what_is_piped_on_is_what_the_model_wrote(is_screen: bool) -> None:
+    client = Client()
+    client.pieces = [Piece("text", text) for text in _NASTY]
+    out, wire = Screen() if is_screen else io.StringIO(), cast(ChatClient, client)
+    ChatTerminal(ChatSession(wire, "tiny"), wire, io.StringIO("hi\n"), out).run()
+    assert (out.getvalue() == "".join(_NASTY) + "\n") is not is_screen
+    assert ("\x1b" in out.getvalue()) is not is_screen, "a screen is one, whoever has typed the question"
+
+
 def test_ctrl_c_at_the_prompt_forgets_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     _, screen = show(client, ["half of it\\", KeyboardInterrupt(), "whole"], monkeypatch)
