@@ -9,6 +9,7 @@ import msgspec
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from model_registry.model_settings import ModelSettings
+from model_registry.setting_fault import setting_fault
 
 _SIZE = TypeAdapter(ByteSize)
 _LISTS = ("adapters",)
@@ -37,8 +38,7 @@ def model_settings(table: Mapping[str, object]) -> ModelSettings:
     except ValidationError:
         raise ValueError("kv_budget must be a size, such as 2GiB") from None
     except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$.")
-        raise ValueError(f"{place.strip('`') or 'a setting'}: {message[:1].lower()}{message[1:]}") from None
+        raise ValueError(setting_fault(error)) from None
 
 
 def changed_settings(settings: ModelSettings, assignments: Sequence[str]) -> ModelSettings:

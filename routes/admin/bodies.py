@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from engine.template_choice import template_names
 from model_registry.model_settings import ModelSettings
+from model_registry.setting_fault import setting_fault
 from model_registry.store.model_store import ALIAS
 from routes.openai.documentation import Schema, struct_schema
 from routes.wire_body import ModelBody, WireObject
@@ -68,8 +69,7 @@ def checked_settings(values: Mapping[str, object]) -> ModelSettings:
     try:
         settings = msgspec.convert(dict(values), ModelSettings)
     except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$.")
-        raise ValueError(f"{place.strip('`') or 'a setting'}: {message[:1].lower()}{message[1:]}") from None
+        raise ValueError(setting_fault(error)) from None
     if settings.chat_template is not None and settings.chat_template not in template_names():
         # A path would have the server read any file, and show it.
         raise ValueError(

@@ -73,7 +73,7 @@ def test_settings_notes_and_tags_are_kept(home: Path) -> None:
     assert shown["settings"] == {"kv_budget": 2**20, "embed": True}
     assert shown["notes"] == "mine"
     check_refused(home, "set", "alpha", "contxt=1", words="did you mean 'context'?")
-    check_refused(home, "set", "alpha", "context=1", words="context: expected `int` >= 16")
+    check_refused(home, "set", "alpha", "context=1", words="context must be a whole number from 16 up")
     check_refused(home, "set", "alpha", "context", words="must be KEY=VALUE")
 
 
