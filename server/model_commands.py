@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from model_registry.config import RegistryConfig
     from model_registry.model import Model
     from model_registry.shelf import Shelf
+    from model_registry.store.model_record import ModelRecord
     from model_registry.store.model_store import ModelStore
     from server.settings import Settings
 
@@ -123,8 +124,11 @@ def rm(
         raise typer.Exit(1)
     with told():
         shelf.delete(adapted or model)
+    deleted = adapted.id if adapted else model.id
     if as_json:
-        print_json({"id": adapted.id if adapted else model.id, "deleted": [str(file) for file in files]})
+        print_json({"id": deleted, "deleted": [str(file) for file in files]})
+    else:
+        print(f"{deleted} is deleted")
 
 
 def alias(
@@ -138,7 +142,10 @@ def alias(
     config: ConfigFile = None,
 ) -> None:
     """Let requests name a model by another name, such as gpt-4o-mini. Without arguments, list the aliases."""
+    if new is None and (remove or move):
+        fail(f"name the alias: nibble alias ALIAS {'--remove' if remove else 'MODEL --move'}")
     shelf, store = open_shelf(settings_from(config, models_dir=models_dir, data_dir=data_dir))
+    done = ""
     with told():
         if new is None:
             if not as_json:
@@ -146,6 +153,7 @@ def alias(
                     print(f"{known}  {model_id}")
         elif remove:
             store.remove_aliases([new])
+            done = f"{new} means nothing any more"
         elif name is None:
             fail(f"name the model that '{new}' means: nibble alias {new} MODEL")
         elif new in shelf.ids():
@@ -157,8 +165,11 @@ def alias(
             if owner not in (None, model_id) and not move:
                 fail(f"'{new}' is an alias of '{owner}': add --move to take it from that")
             store.add_aliases(model_id, [new], moves=move)
+            done = f"{new} means {model_id}"
         if as_json:
             print_json(_aliases(store))
+        elif done:
+            print(done)
 
 
 def set_model(
@@ -169,15 +180,26 @@ def set_model(
     notes: Annotated[
         str | None, typer.Option(help="What you want to remember of it.", show_default=False)
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A word to find it by; may be repeated.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="A word to find it by, in place of those it has; may be repeated."),
+    ] = None,
+    no_tags: Annotated[bool, typer.Option("--no-tags", help="Take all its tags away.")] = False,
     models_dir: ModelsDir = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
     """Set how one model is served (context=4096), and what is remembered of it. Counts from its next load."""
+    from model_registry.model_settings import ModelSettings
     from server.model_tables import changed_settings
 
+    if no_tags and tag:
+        fail("--no-tags and --tag contradict each other: give one of them")
+    tags = [] if no_tags else None if tag is None else [each for each in tag if each]
+    if not values and tags is None and notes is None:
+        names = ", ".join(ModelSettings.__struct_fields__)
+        fail(f"give KEY=VALUE, --notes, --tag or --no-tags; a KEY is one of {names}")
     shelf, store = open_shelf(settings_from(config, models_dir=models_dir, data_dir=data_dir))
     model = find_model(shelf, name)
     with told():
@@ -185,11 +207,11 @@ def set_model(
             settings = changed_settings(store.record(model.id).settings, values or [])
         except ValueError as error:
             fail(str(error))
-        store.describe(model.id, tags=tag or None, notes=notes)
+        store.describe(model.id, tags=tags, notes=notes)
         if values:
             store.set_settings(model.id, settings)
+        record = store.record(model.id)
         if as_json:
-            record = store.record(model.id)
             print_json(
                 {
                     "id": model.id,
@@ -198,6 +220,19 @@ def set_model(
                     "tags": list(record.tags),
                 }
             )
+        else:
+            print(f"{model.id} has {_own_words(record)}")
+
+
+def _own_words(record: ModelRecord) -> str:
+    """What somebody has said of a model, in a line."""
+    settings = record.settings.given()
+    said = [f"the settings {_plain(settings)}" if settings else "no settings of its own"]
+    if record.tags:
+        said.append(f"the tags {_plain(record.tags)}")
+    if record.notes:
+        said.append(f"the notes {' '.join(record.notes.split())}")
+    return "; ".join(said)
 
 
 def _aliases(store: ModelStore) -> dict[str, str]:
@@ -268,5 +303,12 @@ def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     if isinstance(value, dict):
-        return ", ".join(f"{key}={each}" for key, each in value.items())
+        return ", ".join(f"{key}={_as_set(each)}" for key, each in value.items())
     return str(value)
+
+
+def _as_set(value: object) -> str:
+    """As ``nibble set`` takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

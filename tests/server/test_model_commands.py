@@ -50,6 +50,45 @@ def test_an_alias_is_made_listed_and_removed(home: Path) -> None:
     assert ran(home, "alias") == "gpt-4o-mini  big\n"
     ran(home, "alias", "gpt-4o-mini", "--remove")
     check_refused(home, "alias", "gpt-4o-mini", "--remove", words="'gpt-4o-mini' is no alias")
+    check_refused(home, "alias", "--remove", words="name the alias: nibble alias ALIAS --remove")
+    check_refused(home, "alias", "--move", words="name the alias: nibble alias ALIAS MODEL --move")
+
+
+def test_a_change_is_told_in_a_line_and_to_programs_in_json_alone(home: Path) -> None:
+    assert ran(home, "alias", "huge", "big") == "huge means big\n"
+    assert ran(home, "alias", "huge", "--remove") == "huge means nothing any more\n"
+    assert ran(home, "set", "alpha", "embed=true", "context=64", "--notes", "mine", "--tag", "b") == (
+        "alpha has the settings context=64, embed=true; the tags b; the notes mine\n"
+    )
+    assert ran(home, "set", "alpha", "embed=", "context=", "--notes", "", "--no-tags") == (
+        "alpha has no settings of its own\n"
+    )
+    told = json.loads(ran(home, "set", "alpha", "context=64", "--json"))
+    assert told["settings"] == {"context": 64}
+    assert ran(home, "rm", "big", "--yes") == "big is deleted\n"
+    assert json.loads(ran(home, "rm", "alpha", "--yes", "--json"))["id"] == "alpha"
+
+
+def test_tags_can_be_taken_away(home: Path) -> None:
+    for clearing in (("--no-tags",), ("--tag", "")):
+        ran(home, "set", "alpha", "--tag", "a", "--tag", "b")
+        assert ModelStore.in_directory(home).record("alpha").tags == ("a", "b")
+        ran(home, "set", "alpha", "--notes", "mine")
+        assert ModelStore.in_directory(home).record("alpha").tags == ("a", "b")
+        ran(home, "set", "alpha", *clearing)
+        assert ModelStore.in_directory(home).record("alpha").tags == ()
+    check_refused(home, "set", "alpha", "--no-tags", "--tag", "a", words="--no-tags and --tag contradict")
+
+
+def test_setting_nothing_says_what_can_be_set(home: Path) -> None:
+    check_refused(home, "set", "alpha", words="temperature, top_p")
+    check_refused(home, "set", "alpha", words="--no-tags")
+
+
+def test_settings_are_shown_as_they_are_set(home: Path) -> None:
+    ran(home, "set", "alpha", "adapters=poet,clerk", "embed=false", "context=64")
+    shown = run_nibble(home, "show", "alpha").stdout
+    assert "settings        context=64, embed=false, adapters=poet,clerk\n" in shown
 
 
 def test_settings_notes_and_tags_are_kept(home: Path) -> None:
