@@ -57,7 +57,16 @@ class Intake:
         adapters = self._adapters.select(request.adapters) if request.adapters else NO_ADAPTERS
         if request.max_tokens == 0 and not request.echo:
             raise InvalidRequest("an answer of 0 tokens is served with `echo` alone", param="max_tokens")
-        prompts = [self._reader.read(prompt, max_tokens=request.max_tokens) for prompt in request.prompts]
+        are_several = len(request.prompts) > 1
+        prompts = [
+            self._reader.read(
+                prompt,
+                max_tokens=request.max_tokens,
+                param=f"prompt[{p}]" if are_several else None,
+                max_tokens_param=request.max_tokens_param,
+            )
+            for p, prompt in enumerate(request.prompts)
+        ]
         prediction = self._read_prediction(request)
         piece_of = self._piece_reader(request.shown_controls)
         echoes = [self._echo(request, *each) for each in zip(request.prompts, prompts, strict=True)]

@@ -78,13 +78,26 @@ class PromptReader:
         self._fault = fault
         self._context = context
 
-    def read(self, prompt: Prompt, *, max_tokens: int | None) -> ReadPrompt:
-        """``prompt`` in this model's tokens. Raises InvalidRequest and ContextLengthExceeded."""
-        with blaming("messages" if isinstance(prompt, ChatPrompt) else "prompt"):
+    def read(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None,
+        param: str | None = None,
+        max_tokens_param: str = "max_tokens",
+    ) -> ReadPrompt:
+        """``prompt`` in this model's tokens. Raises InvalidRequest and ContextLengthExceeded.
+
+        ``param`` and ``max_tokens_param`` are the request's fields for the prompt and for the length of the answer.
+        """
+        param = param or ("messages" if isinstance(prompt, ChatPrompt) else "prompt")
+        with blaming(param):
             read = self._read(prompt)
-        if read.tokens.size == 0:
-            read = ReadPrompt(self._nothing())
-        self._check_length(read.tokens.size, max_tokens)
+            if read.tokens.size == 0:
+                read = ReadPrompt(self._nothing())
+        is_too_long = read.tokens.size >= self._context
+        with blaming(param if is_too_long or max_tokens is None else max_tokens_param):
+            self._check_length(read.tokens.size, max_tokens)
         return read
 
     def _read(self, prompt: Prompt) -> ReadPrompt:

@@ -17,6 +17,8 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
     n: int = 1
     max_tokens: int | None = None
     """Per choice; None means whatever the context leaves, 0 (beside ``echo`` alone) no answer but the prompt."""
+    max_tokens_param: str = "max_tokens"
+    """The field of the client's request that holds it, for refusals."""
     min_tokens: int = 0
     """No end-of-generation token and no stop string before this many tokens."""
     ignore_eos: bool = False

@@ -42,6 +42,8 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Generate so many answers to each prompt, and tell the ``n`` that are likeliest per token."""
     max_tokens: int | None = None
     """Per choice; None means whatever the context leaves."""
+    max_tokens_param: str = "max_tokens"
+    """The field that says so, for refusals."""
     min_tokens: int = 0
     ignore_eos: bool = False
     echo: bool = False
@@ -90,6 +92,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
             n=self.candidates,
             is_ranked=self.is_ranked,
             max_tokens=self.max_tokens,
+            max_tokens_param=self.max_tokens_param,
             min_tokens=self.min_tokens,
             ignore_eos=self.ignore_eos,
             echo=self.echo,

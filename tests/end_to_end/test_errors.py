@@ -38,6 +38,7 @@ def test_a_prompt_that_does_not_fit_is_told_both_numbers(client: openai.OpenAI, 
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model=MODEL, prompt=[260] * 3000, max_tokens=5, stream=stream)
     assert caught.value.code == "context_length_exceeded"
+    assert caught.value.param == "prompt"
     assert "2048" in caught.value.message
     assert "3000" in caught.value.message
 
@@ -46,8 +47,28 @@ def test_an_answer_that_does_not_fit_is_told_both_numbers(client: openai.OpenAI)
     with pytest.raises(openai.BadRequestError) as caught:
         client.completions.create(model=MODEL, prompt=[260] * 100, max_tokens=2000)
     assert caught.value.code == "context_length_exceeded"
+    assert caught.value.param == "max_tokens"
     assert "2048" in caught.value.message
     assert "2100" in caught.value.message
+
+
+def test_of_several_prompts_the_one_that_does_not_fit_is_named(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model=MODEL, prompt=[[260], [260] * 3000], max_tokens=5)
+    assert caught.value.param == "prompt[1]"
+
+
+def test_a_chat_that_does_not_fit_names_the_field_to_change(client: openai.OpenAI) -> None:
+    long = [{"role": "user", "content": "far " * 3000}]
+    for messages, tokens, param in (
+        (long, {}, "messages"),
+        (long, {"max_tokens": 5}, "messages"),
+        ([{"role": "user", "content": "Hi"}], {"max_tokens": 2048}, "max_tokens"),
+        ([{"role": "user", "content": "Hi"}], {"max_completion_tokens": 2048}, "max_completion_tokens"),
+    ):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(model=MODEL, messages=messages, **tokens)  # type: ignore[call-overload]
+        assert (caught.value.code, caught.value.param) == ("context_length_exceeded", param)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def parse(body: ChatCompletionBody, request_id: str) -> GenerationRequest:
         prompts=(ChatPrompt(messages, told_tools(body), options=body.template_options(messages)),),
         n=body.choices_per_prompt,
         max_tokens=max_tokens,
+        max_tokens_param="max_tokens" if body.max_completion_tokens is None else "max_completion_tokens",
         min_tokens=body.min_tokens or 0,
         ignore_eos=bool(body.ignore_eos),
         stop=body.stop_strings,
