@@ -44,6 +44,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Layers computed by the GPU; None is all of them where the build has a GPU backend."""
     kv_budget_bytes: int | None = None
     """Memory for the KV cache; None is a share of what the machine or its cgroup has left."""
+    kv_most_bytes: int | None = None
+    """A bound of that share: what is left may be others' already, which load at the same time or have a budget."""
     kv_layout: KvLayoutChoice = "auto"
     """Whether each request has a buffer of its own or all share a pool; auto follows the budget (memory_plan)."""
     spares_memory: bool = False
@@ -55,6 +57,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """auto tries both on a CPU (see ``engine.attention_choice``), and is llama.cpp's own choice elsewhere."""
     prefix_memory_bytes: int | None = None
     """Host memory for prefixes that lost their slots; None is a share of what is left, 0 keeps none."""
+    prefix_most_bytes: int | None = None
+    """A bound of that share, as ``kv_most_bytes`` is."""
     prefix_disk_bytes: int = 0
     """Disk for prefixes that memory has no room for and that outlive the worker, all models together; 0 uses none."""
     prefix_disk_path: str = ""
@@ -109,6 +113,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that all requests hold together; 0 is a fact not told."""
     kv_reason: str = ""
     """Why this layout was chosen."""
+    prefix_bytes: int = 0
+    """Host memory that prefixes without a slot may take."""
     flash_attention: FlashAttention = "auto"
     """What was chosen; auto is llama.cpp's choice."""
     attention_reason: str = ""

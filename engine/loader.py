@@ -126,7 +126,16 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
     description = draft.model.description if draft else ""
     load_s = time.monotonic() - started_s
     facts = _facts(
-        config, template, model, context, plan, attention, threads, draft_model=description, load_s=load_s
+        config,
+        template,
+        model,
+        context,
+        plan,
+        attention,
+        threads,
+        prefix_bytes=prefix_memory_bytes,
+        draft_model=description,
+        load_s=load_s,
     )
     reader = PromptReader(model.vocabulary, template.process, context=facts.context, fault=template.fault)
     catalog = AdapterCatalog((adapter, file_key(Path(adapter.path))) for adapter in config.adapters)
@@ -252,6 +261,7 @@ def _facts(
     attention: AttentionChoice,
     threads: ThreadChoice,
     *,
+    prefix_bytes: int,
     draft_model: str,
     load_s: float,
 ) -> ModelFacts:
@@ -268,6 +278,7 @@ def _facts(
         kv_bytes=plan.kv_bytes,
         kv_tokens=plan.kv_tokens,
         kv_reason=plan.reason,
+        prefix_bytes=prefix_bytes,
         flash_attention=attention.flash,
         attention_reason=attention.reason,
         threads=threads.count,

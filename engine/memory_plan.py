@@ -59,8 +59,7 @@ def plan_memory(
     ``can_share_pool`` is False for memory that holds a state instead of tokens. Raises InsufficientMemory, with
     the numbers, when what was asked for cannot fit.
     """
-    share = _SPARING_SHARE if config.spares_memory else _SHARE_OF_AVAILABLE
-    budget = config.kv_budget_bytes or int(available * share)
+    budget = config.kv_budget_bytes or _budget(config, available)
     budget_tokens = budget // max(1, kv_bytes_per_token)
     # 0 is what a file claims that does not say.
     least, most = LEAST_CONTEXT, DEFAULT_CONTEXT
@@ -90,7 +89,23 @@ def plan_prefix_memory(config: EngineConfig, available: int) -> int:
     """Bytes for prefixes that lost their slots, of ``available`` bytes once model and KV cache are there."""
     if config.prefix_memory_bytes is not None:
         return config.prefix_memory_bytes
+    planned = most_prefix_bytes(available)
+    return planned if config.prefix_most_bytes is None else min(planned, config.prefix_most_bytes)
+
+
+def most_kv_bytes(available: int) -> int:
+    """What the KV cache takes at most of ``available`` bytes, where no budget is set."""
+    return int(available * _SHARE_OF_AVAILABLE)
+
+
+def most_prefix_bytes(available: int) -> int:
+    """What saved prefixes take at most of ``available`` bytes, where that is not set."""
     return min(int(available * _PREFIX_SHARE), _PREFIX_MOST_BYTES)
+
+
+def _budget(config: EngineConfig, available: int) -> int:
+    planned = int(available * _SPARING_SHARE) if config.spares_memory else most_kv_bytes(available)
+    return planned if config.kv_most_bytes is None else min(planned, config.kv_most_bytes)
 
 
 def _choose_layout(

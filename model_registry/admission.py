@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
 from engine.errors import InsufficientMemory
 from engine.memory import available_bytes
 from model_registry.adapted_model import AdaptedModel
+from model_registry.allowance import Allowance, allow
 from model_registry.config import RegistryConfig
-from model_registry.memory import estimate_bytes, least_bytes
+from model_registry.memory import KV_FLOOR_BYTES, estimate_bytes, least_bytes
 from model_registry.memory_forecast import collapse
 from model_registry.model import Model
 
@@ -21,8 +23,9 @@ class Admission:
         self._config = config
         self._available = available
         self._booked: dict[object, int] = {}
-        """Estimates of loads under way, whose memory the machine does not show as used yet; one for each load, since
-        a model may be tried out while it loads, and a file that is replaced makes two of one id."""
+        """What loads under way may take, which the machine does not show as used yet; one for each load, since a
+        model may be tried out while it loads, and a file that is replaced makes two of one id."""
+        self._waiting: list[asyncio.Future[None]] = []
 
     def reconfigure(self, config: RegistryConfig) -> None:
         """Count by ``config`` from now on."""
@@ -42,6 +45,28 @@ class Admission:
         loaded = sum(size for name, size in model.adapter_bytes.items() if name in model.engine.adapters)
         return estimate_bytes(self._file_bytes(model), model.facts.kv_bytes) + loaded
 
+    def _promised_bytes(self, loaded: Iterable[Model]) -> int:
+        """What ``loaded`` hold of the budget: with the prefixes that they may come to save."""
+        return sum(
+            self.held_bytes(each) + (0 if each.facts is None else each.facts.prefix_bytes) for each in loaded
+        )
+
+    def allowance(self, model: Model, loaded: Iterable[Model]) -> Allowance | None:
+        """What ``model`` may take beside its weights, with ``loaded`` there and others loading.
+
+        None where nothing bounds it but what its engine finds, or where the weights alone are too much.
+        """
+        config = model.engine_config(self._config)
+        booked, left = sum(self._booked.values()), []
+        if (available := self._available()) is not None:
+            left.append(available - booked)
+        if self._config.memory_budget_bytes is not None:
+            left.append(self._config.memory_budget_bytes - self._promised_bytes(loaded) - booked)
+        weights = estimate_bytes(self._file_bytes(model), 0) + sum(model.adapter_bytes.values())
+        if not left or min(left) <= weights:
+            return None
+        return allow(min(left) - weights, config, least_kv_bytes=KV_FLOOR_BYTES)
+
     def missing_bytes(self, model: Model, loaded: Iterable[Model], *, is_alone: bool) -> int:
         """How much must be given back before ``model`` may load; 0 or less is none.
 
@@ -51,8 +76,7 @@ class Admission:
         needed, booked = self.needed_bytes(model), sum(self._booked.values())
         missing = 0
         if self._config.memory_budget_bytes is not None:
-            held = sum(map(self.held_bytes, loaded))
-            missing = held + booked + needed - self._config.memory_budget_bytes
+            missing = self._promised_bytes(loaded) + booked + needed - self._config.memory_budget_bytes
         available = self._available()
         if available is not None:
             missing = max(missing, booked + (self._least_bytes(model) if is_alone else needed) - available)
@@ -63,7 +87,7 @@ class Admission:
         needed = adapted.file_bytes + sum(self._booked.values())
         missing = 0
         if self._config.memory_budget_bytes is not None:
-            missing = sum(map(self.held_bytes, loaded)) + needed - self._config.memory_budget_bytes
+            missing = self._promised_bytes(loaded) + needed - self._config.memory_budget_bytes
         available = self._available()
         return missing if available is None else max(missing, needed - available)
 
@@ -107,26 +131,47 @@ class Admission:
         told = [f"{what} needs about {_megabytes(needed)} MB"]
         if available is not None:
             told.append(f"{_megabytes(available)} MB are free")
+        mend = "serve a smaller model, or give the server more memory"
         if budget is not None:
-            held = sum(map(self.held_bytes, loaded))
+            held = self._promised_bytes(loaded)
             told.append(
                 f"{_megabytes(held)} of the {_megabytes(budget)} MB of memory_budget are held by others"
             )
+            if available is None or budget - held < available:
+                mend = "raise memory_budget, lower kv_budget, or serve a smaller model"
         taken = f" ({_megabytes(booked)} MB of them taken by models that load now)" if booked else ""
         return InsufficientMemory(
-            f"{' and '.join(told)}{taken}, and no model that is idle could make the room:"
-            " serve a smaller model, or give the server more memory"
+            f"{' and '.join(told)}{taken}, and no model that is idle could make the room: {mend}"
         )
 
+    @property
+    def booked_bytes(self) -> int:
+        """What loads under way may take. They may take less than they are allowed."""
+        return sum(self._booked.values())
+
+    async def booking_ends(self) -> None:
+        """Wait until one of the loads under way has ended."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
+
     @contextmanager
-    def book(self, what: Model | AdaptedModel) -> Generator[None]:
-        """Count the memory of a model, or of an adapter, as taken while it loads."""
+    def book(self, what: Model | AdaptedModel, allowance: Allowance | None = None) -> Generator[None]:
+        """Count the memory of a model with its ``allowance``, or of an adapter, as taken while it loads."""
         booking = object()
-        self._booked[booking] = self.needed_bytes(what) if isinstance(what, Model) else what.file_bytes
+        booked = self.needed_bytes(what) if isinstance(what, Model) else what.file_bytes
+        if isinstance(what, Model) and allowance is not None:
+            weights = estimate_bytes(self._file_bytes(what), 0) + sum(what.adapter_bytes.values())
+            booked = max(booked, weights + allowance.bytes)
+        self._booked[booking] = booked
         try:
             yield
         finally:
             del self._booked[booking]
+            for waiter in self._waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiting.clear()
 
 
 def _megabytes(count: int) -> int:

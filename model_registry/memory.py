@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-_KV_FLOOR_BYTES = 128 << 20
+KV_FLOOR_BYTES = 128 << 20
+"""A cache worth having."""
 _COMPUTE_BYTES = 64 << 20
 
 
@@ -11,7 +12,7 @@ def estimate_bytes(file_bytes: int, kv_budget_bytes: int | None) -> int:
 
     Without a KV budget the engine fits its cache to what is left, so only a cache worth having is counted.
     """
-    kv_bytes = _KV_FLOOR_BYTES if kv_budget_bytes is None else kv_budget_bytes
+    kv_bytes = KV_FLOOR_BYTES if kv_budget_bytes is None else kv_budget_bytes
     return file_bytes + kv_bytes + _COMPUTE_BYTES
 
 

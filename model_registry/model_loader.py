@@ -10,13 +10,14 @@ import msgspec
 
 from engine.errors import InternalError, NibbleError
 from model_registry.admission import Admission
+from model_registry.allowance import Allowance
 from model_registry.config import RegistryConfig
 from model_registry.engine_handle import StartEngine
 from model_registry.model import Model
 
 _logger = logging.getLogger("nibble.registry")
-MakeRoom = Callable[[Model], Awaitable[None]]
-"""Makes memory for a model, as far as that can be done. Raises InsufficientMemory."""
+MakeRoom = Callable[[Model], Awaitable[Allowance | None]]
+"""Makes memory for a model, as far as that can be done, and tells what it may take. Raises InsufficientMemory."""
 
 
 class ModelLoader:
@@ -90,16 +91,16 @@ class ModelLoader:
         """
         began = self._clock()
         try:
-            await self._make_room(model)
+            allowance = await self._make_room(model)
             # No await between the room and its booking: another load would take it.
-            with self._admission.book(model):
+            with self._admission.book(model, allowance):
                 config = model.engine_config(self._config)
                 model.warning = self._admission.warning(model)
                 if model.warning is not None:
                     _logger.warning("%s", model.warning)
                     config = msgspec.structs.replace(config, spares_memory=True)
                 await asyncio.to_thread(model.source.check, model.found)
-                engine = await self._start_engine(config)
+                engine = await self._start_engine(allowance.within(config) if allowance else config)
         except NibbleError as error:
             self._fail(model, error)
         except Exception as error:

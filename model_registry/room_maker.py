@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from engine.errors import InsufficientMemory
 from model_registry.adapted_model import AdaptedModel
 from model_registry.admission import Admission
+from model_registry.allowance import Allowance
 from model_registry.eviction import Resident, choose_victims
 from model_registry.model import Model
 
@@ -32,9 +33,14 @@ class RoomMaker:
         self._may_go = may_go
         self._unload = unload
 
-    async def make_room(self, model: Model) -> None:
-        """Unload idle models until ``model`` fits. Raises InsufficientMemory; unloads none where that is foreseen."""
+    async def make_room(self, model: Model) -> Allowance | None:
+        """Unload idle models until ``model`` fits; what it may take beside its weights, if anything bounds that.
+
+        Raises InsufficientMemory; unloads none where that is foreseen.
+        """
         await self._make_room(_ForModel(self._admission, model))
+        loaded = [each for each in self._models() if each is not model and each.engine is not None]
+        return self._admission.allowance(model, loaded)
 
     async def make_room_beside(self, adapted: AdaptedModel) -> None:
         """The same for an adapter that is to be loaded into its running model."""
@@ -64,6 +70,10 @@ class RoomMaker:
                 ],
                 missing,
             )
+            if victims is None and 0 < missing <= self._admission.booked_bytes:
+                # What loads now may take less than it is allowed, and may be idle soon.
+                await self._admission.booking_ends()
+                continue
             if victims is None and self._could_be_alone(claim, others, loaded):
                 # Slowly, with weights that exceed the memory: as it would be loaded if nothing else had been.
                 victims = tuple(by_id)

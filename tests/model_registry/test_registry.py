@@ -12,7 +12,6 @@ from engine.errors import (
     InternalError,
     ModelLoadFailed,
     ModelNotFound,
-    ModelUnavailable,
     QueueFull,
 )
 from model_registry.model_settings import ModelSettings
@@ -149,18 +148,35 @@ async def test_memory_is_asked_for_a_further_model_never_for_the_first(models: P
     await house.registry.stop()
 
 
-async def test_memory_of_a_load_under_way_counts_as_taken(models: Path) -> None:
+async def test_memory_of_a_load_under_way_counts_as_taken_until_it_has_ended(models: Path) -> None:
     house = await House(models, available=300_000_000).started()
-    holder = asyncio.create_task(hold(house.registry, "alpha", asyncio.Event()))
-    first = asyncio.create_task(hold(house.registry, "beta", asyncio.Event()))
-    await house.factory.reached(2)
-    with pytest.raises(InsufficientMemory, match="201 MB of them taken by models that load now"):
-        await hold(house.registry, "gamma", asyncio.Event())
-    holder.cancel()
-    await asyncio.wait({holder})
-    await house.registry.stop()
-    with pytest.raises(ModelUnavailable):
+    done = asyncio.Event()
+    holder = asyncio.create_task(hold(house.registry, "alpha", done))
+    first = asyncio.create_task(hold(house.registry, "beta", done))
+    load = await house.factory.reached(2)
+    second = asyncio.create_task(hold(house.registry, "gamma", done))
+    await settle()
+    assert len(house.factory.loads) == 2, "what beta may take is not there"
+    load.fail(ModelLoadFailed("its file is damaged"))
+    (await house.factory.reached(3)).succeed()
+    done.set()
+    assert (await second).card.id == "gamma"
+    with pytest.raises(ModelLoadFailed):
         await first
+    await holder
+    await house.registry.stop()
+
+
+async def test_what_no_end_of_a_load_would_help_is_refused_at_once(models: Path) -> None:
+    house = await House(models, available=200_000_000).started()
+    done = asyncio.Event()
+    holder = asyncio.create_task(hold(house.registry, "alpha", done))
+    await settle()
+    with pytest.raises(InsufficientMemory, match="needs about 201 MB and 200 MB are free"):
+        await hold(house.registry, "gamma", done)
+    done.set()
+    await holder
+    await house.registry.stop()
 
 
 async def test_readiness_follows_the_engine(models: Path) -> None:

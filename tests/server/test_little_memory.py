@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from model_registry.sources.bundled import BUNDLED_ID
+from model_registry.sources.bundled import BUNDLED_ID, locate_bundled
 from tests.fixtures.memory_group import MemoryGroup
 from tests.server.nibble_process import ServerUnderTest, run_nibble
 
@@ -77,3 +79,26 @@ def test_what_can_never_be_loaded_is_refused_and_the_server_lives_on(home: Path)
         assert f"model '{WIDE}' needs about 1681 MB and" in message
         assert "MB are free, and no model that is idle could make the room" in message
         assert server.status("/v1/models") == 200
+
+
+def test_models_that_load_at_once_take_no_more_than_there_is(tmp_path: Path) -> None:
+    """Each engine takes a share of what it finds for its cache, and finds what the others have not taken yet."""
+    bundled = locate_bundled()
+    assert bundled is not None
+    names = ("one", "two", "three", "four")
+    (tmp_path / "models").mkdir()
+    for name in names:
+        shutil.copy(bundled, tmp_path / "models" / f"{name}.gguf")
+    with (
+        MemoryGroup("several", 1_500_000_000) as group,
+        ServerUnderTest(
+            tmp_path, real_engine=True, group=group, NIBBLE_PRELOAD="one", NIBBLE_THREADS="1"
+        ) as server,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        told = list(pool.map(lambda name: ask(server, name), names[1:]))
+        assert [status for status, _ in told] == [200, 200, 200], told
+        server.signal(signal.SIGTERM)
+        code, log = server.end()
+    assert code == 0
+    assert "SIGKILL" not in log
