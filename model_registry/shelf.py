@@ -261,6 +261,13 @@ class Shelf:
             raise self.not_found(name)
         return self._models.get(found) or self._models[self._adapted[found].adapter.model]
 
+    def bare(self, name: str) -> Model:
+        """The same, for what is done to a model without any adapter. Raises ModelNotFound and InvalidRequest."""
+        if (adapted := self.adapted(name)) is not None:
+            base = adapted.adapter.model
+            raise InvalidRequest(f"'{name[:200]}' is '{base}' with an adapter: name '{base}'", param="model")
+        return self.named(name)
+
     def delete(self, model: Model | AdaptedModel) -> None:
         """Delete the files of ``model`` and what the store knows of it; of one with an adapter, that adapter's.
 

@@ -201,8 +201,8 @@ def set_model(
         names = ", ".join(ModelSettings.__struct_fields__)
         fail(f"give KEY=VALUE, --notes, --tag or --no-tags; a KEY is one of {names}")
     shelf, store = open_shelf(settings_from(config, models_dir=models_dir, data_dir=data_dir))
-    model = find_model(shelf, name)
     with told():
+        model = shelf.bare(name)
         try:
             settings = changed_settings(store.record(model.id).settings, values or [])
         except ValueError as error:

@@ -63,7 +63,7 @@ def quantize(
     quantizer = quantizer_of(settings, shelf, store)
     end_on_sigterm()
     with told():
-        plan = quantizer.plan(shelf.named(model), to, name=name, allow_requantize=allow_requantize)
+        plan = quantizer.plan(shelf.bare(model), to, name=name, allow_requantize=allow_requantize)
         say(_announced(plan))
         with (
             progress_bar(f"{plan.target.name}") as progress,

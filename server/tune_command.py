@@ -81,7 +81,7 @@ def tune(
     shelf, store = open_shelf(settings)
     tuner = Tuner(shelf, store, settings.registry_config(), quantizer_of(settings, shelf, store))
     with told():
-        chosen = shelf.named(model)
+        chosen = shelf.bare(model)
     if revert:
         if any(given is not None for given in (text, types, apply, plot, threads)):
             fail("--revert measures nothing: give it alone")

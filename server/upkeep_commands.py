@@ -18,7 +18,7 @@ from server.command_line import (
     settings_from,
     told,
 )
-from server.model_commands import find_model, open_shelf
+from server.model_commands import open_shelf
 from server.progress_bar import progress_bar
 from server.pull_commands import engine_starter, failures_told
 
@@ -50,7 +50,8 @@ def verify(
     """Check models: header, length, and digest as it was when imported. The exit status tells."""
     settings = settings_from(config, models_dir=models_dir, data_dir=data_dir)
     shelf, _ = open_shelf(settings)
-    models = [find_model(shelf, name) for name in names] if names else list(shelf)
+    with told():
+        models = [shelf.bare(name) for name in names] if names else list(shelf)
     with failures_told():
         found = [_verified(model, settings, load=load, quiet=as_json) for model in models]
     if as_json:

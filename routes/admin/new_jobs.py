@@ -7,9 +7,11 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 
+from engine.errors import InvalidRequest
 from engine.quantization_type import quantization_type
 from model_registry.jobs.job import JobSnapshot
 from model_registry.jobs.job_order import ImportOrder, JobOrder, PullOrder, QuantizeOrder, VerifyOrder
+from model_registry.model_detail import ModelDetail
 from model_registry.quantize.model_name import checked_name
 from routes.admin.bodies import ImportBody, PullBody, QuantizeBody, VerifyBody
 from routes.admin.models import json_answer
@@ -73,7 +75,7 @@ def build_router(services: Services) -> APIRouter:
     async def verify(request: Request) -> Response:
         """Read a model's files whole, compare them with what they were, and try it out: a job."""
         body = await read(request, VerifyBody)
-        detail = models_for(caller_of(request), services.registry).detail(body.model)
+        detail = _bare(models_for(caller_of(request), services.registry).detail(body.model), body.model)
         return begun(VerifyOrder(detail.id))
 
     @offered("quantize", QuantizeBody)
@@ -81,7 +83,7 @@ def build_router(services: Services) -> APIRouter:
         """Make a new model of another, in a smaller type, and try it out: a job."""
         body = await read(request, QuantizeBody)
         caller = caller_of(request)
-        detail = models_for(caller, services.registry).detail(body.model)
+        detail = _bare(models_for(caller, services.registry).detail(body.model), body.model)
         _permit_new(caller)
         return begun(
             QuantizeOrder(
@@ -93,6 +95,15 @@ def build_router(services: Services) -> APIRouter:
         )
 
     return router
+
+
+def _bare(detail: ModelDetail, name: str) -> ModelDetail:
+    """``detail``, of the model called ``name``. Raises InvalidRequest for one with an adapter: the base is meant."""
+    if name not in (detail.id, *detail.aliases):
+        raise InvalidRequest(
+            f"'{name[:200]}' is '{detail.id}' with an adapter: name '{detail.id}'", param="model"
+        )
+    return detail
 
 
 def _permit_new(caller: Caller) -> None:

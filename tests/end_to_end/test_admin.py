@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -77,11 +78,14 @@ class Admin:
         return found
 
     def post(self, path: str, body: dict[str, object]) -> dict[str, object]:
-        headers = {"authorization": f"Bearer {self.key()}"}
-        response = self.server.http.post(f"/admin/v1/{path}", json=body, headers=headers)
+        response = self.answer(path, body)
         assert response.is_success, response.text
         answer: dict[str, object] = response.json()
         return answer
+
+    def answer(self, path: str, body: dict[str, object]) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.key()}"}
+        return self.server.http.post(f"/admin/v1/{path}", json=body, headers=headers)
 
     def ended(self, job_id: str) -> dict[str, object]:
         """The job when it is over, by its stream of events."""
@@ -270,6 +274,10 @@ def test_an_adapter_is_imported_with_the_model_that_it_is_for(admin: Admin, tmp_
     ended = done("import", {"path": str(clerk), "for": "base"})
     assert (ended["state"], ended["model"]) == ("succeeded", "base:clerk"), ended
     use(admin, "base:clerk")
+    for what, fields in (("verify", {}), ("quantize", {"to": "Q8_0"})):
+        refused = admin.answer(f"models/{what}", {"model": "base:clerk", **fields})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["message"] == "'base:clerk' is 'base' with an adapter: name 'base'"
     wrong = done("import", {"path": str(admin.home / "models" / "other.gguf"), "for": "base"})
     assert "names the model of a LoRA adapter" in str(wrong["message"])
 

@@ -43,6 +43,14 @@ def test_an_adapter_is_imported_listed_shown_named_and_removed(home: Path) -> No
     _run(home, "alias", "bard", "tiny:poet")
     assert "is the id of a model" in _run(home, "alias", "tiny:poet", "tiny", status=1)
     assert json.loads(_run(home, "show", "bard", "--json"))["id"] == "tiny:poet"
+    for command in (
+        ("set", "bard", "context=64"),
+        ("verify", "tiny:poet"),
+        ("quantize", "tiny:poet", "--to", "Q8_0"),
+        ("tune", "tiny:poet"),
+    ):
+        told = _run(home, *command, status=1)
+        assert f"'{command[1]}' is 'tiny' with an adapter: name 'tiny'" in told
     assert json.loads(_run(home, "rm", "tiny:poet", "--yes", "--json"))["deleted"] == [str(link)]
     assert far.exists()
     assert not link.exists()
