@@ -270,9 +270,7 @@ class Shelf:
 
     def delete(self, model: Model | AdaptedModel) -> None:
         """Delete the files of ``model`` and what the store knows of it; of one with an adapter, that adapter's.
-
-        Blocking. Raises ModelProtected.
-        """
+        Blocking. Raises ModelProtected."""
         try:
             if isinstance(model, AdaptedModel):
                 path = model.file()
