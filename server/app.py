@@ -30,6 +30,7 @@ from server.keys.keyring import Keyring
 from server.metrics import Metrics
 from server.middleware import HostGuard, Middleware, OriginGuard, RequestObserver, stack
 from server.prompt_log import PromptLog
+from server.request_record import CURRENT
 from server.settings import Settings, SettingsError
 from server.telemetry_fan import TelemetryFan
 from server.usage.ledger import Ledger
@@ -119,6 +120,8 @@ def create_app(
     def enter(key: str, model: str, usage: Usage) -> None:
         ledger.enter(key, model, usage)
         metrics.key_spent(key, usage)
+        if (record := CURRENT.get()) is not None:
+            record.spend(usage)
 
     keyring = open_keyring(settings, enter, local_key)
     _warn(idle_word(settings, keyring))

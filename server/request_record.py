@@ -6,6 +6,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from generation.events import Usage
+
 Outcome = Literal["ok", "error", "aborted"]
 
 
@@ -31,6 +33,11 @@ class RequestRecord:
     queue_s: float | None = None
     prefill_s: float | None = None
     decode_s: float | None = None
+
+    def spend(self, usage: Usage) -> None:
+        """Take what the request is charged with, where no end of its answer has told more: it broke off."""
+        if self.completion_tokens is None:
+            self.prompt_tokens, self.completion_tokens = usage.prompt_tokens, usage.completion_tokens
 
     def known(self) -> dict[str, str | int | float]:
         """The fields that have a value; seconds to the tenth of a millisecond."""

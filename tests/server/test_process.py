@@ -42,6 +42,19 @@ def test_it_serves_tells_and_ends(data: Path) -> None:
     assert "Zanzibar" not in errors
 
 
+def test_the_line_of_a_stream_that_was_left_tells_what_it_came_to(data: Path) -> None:
+    with ServerUnderTest(data, ECHO_GATE=str(data / "gate")) as server:
+        server.wait_until_loaded()
+        with server.open("/v1/chat/completions", BODY):
+            gate = os.open(data / "gate", os.O_WRONLY)  # returns when the engine stands before it
+        server.signal(signal.SIGTERM)
+        _, errors = server.end()
+        os.close(gate)
+    (line,) = [line for line in map(json.loads, errors.splitlines()) if line.get("operation") == "chat"]
+    assert (line["outcome"], line["prompt_tokens"]) == ("aborted", 2)
+    assert line["completion_tokens"] < 3
+
+
 def test_the_drain_answers_not_ready_and_lets_streams_finish(data: Path) -> None:
     with ServerUnderTest(data, ECHO_GATE=str(data / "gate")) as server, ExitStack() as held:
         server.wait_until_loaded()
