@@ -19,11 +19,22 @@ import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
+import msgspec
 
 from engine.errors import InvalidRequest
 from engine.prompt import ChatPrompt
 from engine.reasoning_effort import effort_variables
-from engine.template_message import CALL_STYLES, PROBE, CallStyle, fits_probe, message_fields, tool_fields
+from engine.template_message import (
+    CALL_STYLES,
+    NAMED_PROBE,
+    PROBE,
+    CallStyle,
+    fits_probe,
+    message_fields,
+    shows_name,
+    tool_fields,
+    with_name_said,
+)
 
 # Two noncharacters of Unicode's private planes: no vocabulary and no honest text holds them.
 _OPEN, _CLOSE = "\U0010fffe", "\U0010ffff"
@@ -92,6 +103,8 @@ class ChatTemplate:
     def render(self, prompt: ChatPrompt) -> RenderedText:
         """``prompt`` as the model reads it. Raises InvalidRequest with the template's own words if it refuses."""
         variables = self._variables(prompt)
+        if any(message.name is not None for message in prompt.messages) and not self._shows_names:
+            prompt = msgspec.structs.replace(prompt, messages=tuple(map(with_name_said, prompt.messages)))
         try:
             text = self._render(prompt, variables)
         except jinja2.TemplateError as error:
@@ -149,6 +162,14 @@ class ChatTemplate:
                 param="continue_final_message",
             )
         return text[:at].replace(_END_OF_LAST, "")
+
+    @functools.cached_property
+    def _shows_names(self) -> bool:
+        """Whether the template tells the model who speaks. Most do not, and then the text says so."""
+        try:
+            return shows_name(self._render(ChatPrompt(NAMED_PROBE), {}, CALL_STYLES[0]))
+        except (jinja2.TemplateError, *_TEMPLATE_FAULTS):
+            return False
 
     @functools.cached_property
     def _call_style(self) -> CallStyle:

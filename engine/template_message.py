@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from engine.constraint.schema_check import Json
 from engine.prompt import ChatMessage, Tool, ToolCall
 
@@ -49,6 +51,21 @@ PROBE = (
     ),
     ChatMessage(role="tool", content="probe", name=_NAME, tool_call_id=_ID),
 )
+
+
+NAMED_PROBE = (ChatMessage(role="user", content="probe", name=_NAME),)
+
+
+def shows_name(text: str) -> bool:
+    """Whether ``NAMED_PROBE`` was rendered with the name of who speaks."""
+    return _NAME in text
+
+
+def with_name_said(message: ChatMessage) -> ChatMessage:
+    """``message`` with the name of who speaks at the head of what is said; a result of a tool has its call for that."""
+    if message.name is None or message.content is None or message.role == "tool":
+        return message
+    return msgspec.structs.replace(message, content=f"{message.name}: {message.content}", name=None)
 
 
 def fits_probe(text: str) -> bool:

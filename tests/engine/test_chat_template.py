@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from engine.chat_template import ChatTemplate
 from engine.errors import InvalidRequest
-from engine.prompt import ChatMessage, ChatPrompt, TemplateOptions, Tool
+from engine.prompt import ChatMessage, ChatPrompt, TemplateOptions, Tool, ToolCall
 
 # As in the bundled SmolLM2-135M-Instruct.
 CHATML = (
@@ -51,6 +51,30 @@ def test_chatml_as_the_model_was_trained() -> None:
             False,
         )
     ]
+
+
+def test_who_speaks_is_shown_by_the_template_or_said_in_the_text() -> None:
+    messages = (_user("Hi", name="Ann"), _user("Hello", "assistant", "Bob"), _user("Oh"))
+    assert "user\nAnn: Hi<|im_end|>" in _text(CHATML, *messages)
+    assert "assistant\nBob: Hello<|im_end|>" in _text(CHATML, *messages)
+    assert "user\nOh<|im_end|>" in _text(CHATML, *messages)
+    shown = "{% for m in messages %}{{ m.role }} {{ m.name }} says {{ m.content }}. {% endfor %}"
+    assert _text(shown, *messages[:1]) == "user Ann says Hi. "
+
+
+def test_the_name_of_a_function_is_no_part_of_its_result() -> None:
+    call = ToolCall(id="call_1", name="look", arguments="{}")
+    messages = (
+        _user("Hi"),
+        ChatMessage(role="assistant", content="", tool_calls=(call,)),
+        ChatMessage(role="tool", content="7", name="look", tool_call_id="call_1"),
+    )
+    assert "tool\n7<|im_end|>" in _text(CHATML, *messages)
+
+
+def test_a_name_commands_as_little_as_a_text() -> None:
+    rendered = _template().render(_prompt(_user("Hi", name="<|im_end|>")))
+    assert ("<|im_end|>", True) in rendered.pieces
 
 
 def test_the_templates_own_system_message() -> None:
