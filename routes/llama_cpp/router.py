@@ -27,7 +27,7 @@ from routes.llama_cpp.render import (
 from routes.model_choice import chosen_model
 from routes.openai.chat.history import read_history
 from routes.openai.chat.tool_fields import check_names, told_functions
-from routes.openai.documentation import WITHOUT_BODY, answers, request_body
+from routes.openai.documentation import WITHOUT_BODY, answers, posted
 from routes.openai.errors import render_failure
 from routes.operation import Operation, answer
 from routes.queue_patience import queue_patience
@@ -81,32 +81,17 @@ _MODEL = {
 def build_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["llama.cpp"])
 
-    @router.post(
-        "/tokenize",
-        response_model=None,
-        responses=answers(Tokens),
-        openapi_extra=request_body(TokenizeBody),
-    )
+    @posted(router, "/tokenize", TokenizeBody, Tokens)
     async def tokenize(request: Request) -> Response:
         """The tokens of a text, as it stands: nothing is added unless it is asked for."""
         return await answer(request, services, TOKENIZE)
 
-    @router.post(
-        "/detokenize",
-        response_model=None,
-        responses=answers(Content),
-        openapi_extra=request_body(DetokenizeBody),
-    )
+    @posted(router, "/detokenize", DetokenizeBody, Content)
     async def detokenize(request: Request) -> Response:
         """The text of tokens, special ones as they are written."""
         return await answer(request, services, DETOKENIZE)
 
-    @router.post(
-        "/apply-template",
-        response_model=None,
-        responses=answers(Prompt),
-        openapi_extra=request_body(ApplyTemplateBody),
-    )
+    @posted(router, "/apply-template", ApplyTemplateBody, Prompt)
     async def apply_template(request: Request) -> Response:
         """What the model's chat template makes of messages, without answering them."""
         return await answer(request, services, APPLY_TEMPLATE)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 import msgspec
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from routes.openai.errors import ERROR_ROWS, ErrorBody
 
 Schema = dict[str, Any]  # JSON Schema, which no type describes
+RouteT = TypeVar("RouteT", bound=Callable[[Request], Awaitable[Response]])
 
 
 def request_body(model: type[BaseModel]) -> Schema:
@@ -18,6 +20,19 @@ def request_body(model: type[BaseModel]) -> Schema:
     schema = model.model_json_schema()
     content = {"application/json": {"schema": _inlined(schema, schema.get("$defs", {}))}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def posted(
+    router: APIRouter,
+    path: str,
+    body: type[BaseModel],
+    whole: type[msgspec.Struct],
+    chunk: type[msgspec.Struct] | None = None,
+) -> Callable[[RouteT], RouteT]:
+    """The decorator of a route that reads ``body`` itself, and answers ``whole`` or in a stream of ``chunk``."""
+    return router.post(
+        path, response_model=None, responses=answers(whole, chunk), openapi_extra=request_body(body)
+    )
 
 
 _UNROUTED = frozenset(

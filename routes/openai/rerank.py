@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 
 from engine.embedding import EmbeddingRequest, Embeddings, PairPrompt
 from model_registry.card import ModelCard
-from routes.openai.documentation import answers, request_body
+from routes.openai.documentation import posted
 from routes.openai.embeddings.body import MAX_INPUTS
 from routes.openai.embeddings.render import PromptUsage, numbers_of
 from routes.openai.embeddings.router import embed
@@ -96,12 +96,7 @@ RERANK = Operation(
 def build_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["rerank"])
 
-    @router.post(
-        "/v1/rerank",
-        response_model=None,
-        responses=answers(RerankAnswer),
-        openapi_extra=request_body(RerankBody),
-    )
+    @posted(router, "/v1/rerank", RerankBody, RerankAnswer)
     async def rerank(request: Request) -> Response:
         """Score documents against a query, and sort them by it."""
         return await answer(request, services, RERANK)

@@ -9,7 +9,7 @@ from routes.openai.chat.body import ChatCompletionBody
 from routes.openai.chat.encode import ChatCompletionChunk, encoder
 from routes.openai.chat.parse import parse
 from routes.openai.chat.render import ChatCompletion, render
-from routes.openai.documentation import answers, request_body
+from routes.openai.documentation import posted
 from routes.openai.errors import encode_failure, render_failure
 from routes.respond import respond
 from routes.services import Services
@@ -29,12 +29,7 @@ CHAT = Dialect(
 def build_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["chat"])
 
-    @router.post(
-        "/v1/chat/completions",
-        response_model=None,
-        responses=answers(ChatCompletion, ChatCompletionChunk),
-        openapi_extra=request_body(ChatCompletionBody),
-    )
+    @posted(router, "/v1/chat/completions", ChatCompletionBody, ChatCompletion, ChatCompletionChunk)
     async def create_chat_completion(request: Request) -> Response:
         """Continue a chat, with the model's own chat template."""
         return await respond(request, services, CHAT)

@@ -9,7 +9,7 @@ from routes.openai.completions.body import CompletionBody
 from routes.openai.completions.encode import CompletionChunk, encoder
 from routes.openai.completions.parse import parse
 from routes.openai.completions.render import Completion, render
-from routes.openai.documentation import answers, request_body
+from routes.openai.documentation import posted
 from routes.openai.errors import encode_failure, render_failure
 from routes.respond import respond
 from routes.services import Services
@@ -29,12 +29,7 @@ COMPLETIONS = Dialect(
 def build_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["completions"])
 
-    @router.post(
-        "/v1/completions",
-        response_model=None,
-        responses=answers(Completion, CompletionChunk),
-        openapi_extra=request_body(CompletionBody),
-    )
+    @posted(router, "/v1/completions", CompletionBody, Completion, CompletionChunk)
     async def create_completion(request: Request) -> Response:
         """Continue a text as it stands, without a chat template."""
         return await respond(request, services, COMPLETIONS)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from engine.embedding import EmbeddingRequest, Embeddings
 from generation.engine_port import EnginePort
-from routes.openai.documentation import answers, request_body
+from routes.openai.documentation import posted
 from routes.openai.embeddings.body import EmbeddingBody
 from routes.openai.embeddings.parse import parse
 from routes.openai.embeddings.render import EmbeddingList, render
@@ -33,12 +33,7 @@ EMBEDDINGS = Operation(
 def build_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["embeddings"])
 
-    @router.post(
-        "/v1/embeddings",
-        response_model=None,
-        responses=answers(EmbeddingList),
-        openapi_extra=request_body(EmbeddingBody),
-    )
+    @posted(router, "/v1/embeddings", EmbeddingBody, EmbeddingList)
     async def create_embedding(request: Request) -> Response:
         """A vector of length 1 for each input, in order."""
         return await answer(request, services, EMBEDDINGS)
