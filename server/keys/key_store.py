@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,10 +13,10 @@ import msgspec
 
 from routes.caller import Scope
 from server.keys.api_key import NO_LIMITS, ApiKey, KeyLimits, digest_of, new_secret, prefix_of
+from server.private_database import NewerDatabaseError, PrivateDatabase
 
 FILE_NAME: Final = "keys.sqlite3"
 _VERSION: Final = 1
-_WAIT_S: Final = 5.0
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS keys (
     id INTEGER PRIMARY KEY,
@@ -52,6 +51,7 @@ class KeyStore:
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
+        self._database = PrivateDatabase(self.path, _SCHEMA, _VERSION)
 
     def create(
         self,
@@ -118,20 +118,7 @@ class KeyStore:
     def _open(self, *, write: bool) -> Generator[sqlite3.Connection]:
         """A connection inside a transaction. Raises KeyStoreError for all that SQLite or the disk may say."""
         try:
-            if write:
-                self._make_file()
-            address = f"{self.path.absolute().as_uri()}?mode=rw"
-            database = sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None)
-            with contextlib.closing(database):
-                (version,) = database.execute("PRAGMA user_version").fetchone()
-                if version > _VERSION:
-                    raise KeyStoreError(f"{self.path} was written by a newer nibble: update this one")
-                if version < _VERSION:
-                    database.execute("PRAGMA journal_mode = WAL")
-                    database.executescript(
-                        f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT"
-                    )
-                database.execute("PRAGMA synchronous = FULL")
+            with self._database.open(make=write) as database:
                 database.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 try:
                     yield database
@@ -139,13 +126,10 @@ class KeyStore:
                     database.execute("ROLLBACK")
                     raise
                 database.execute("COMMIT")
+        except NewerDatabaseError as error:
+            raise KeyStoreError(str(error)) from error
         except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
             raise KeyStoreError(f"the keys in {self.path} cannot be used: {error}") from error
-
-    def _make_file(self) -> None:
-        """Only its owner may read it. SQLite gives its journals the same mode."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _read(database: sqlite3.Connection) -> list[tuple[int, StoredKey]]:

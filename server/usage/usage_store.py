@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -11,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from routes.day_usage import DayUsage, UsageQuery
+from server.private_database import NewerDatabaseError, PrivateDatabase
 
 FILE_NAME: Final = "usage.sqlite3"
 _VERSION: Final = 1
-_WAIT_S: Final = 5.0
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS usage (
     day TEXT NOT NULL,
@@ -52,6 +50,7 @@ class UsageStore:
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
+        self._database = PrivateDatabase(self.path, _SCHEMA, _VERSION)
 
     def add(self, rows: Iterable[DayUsage]) -> None:
         """Add all of ``rows`` to what is there, or none. Raises UsageStoreError."""
@@ -99,24 +98,9 @@ class UsageStore:
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
         try:
-            self._make_file()
-            with contextlib.closing(
-                sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
-            ) as database:
-                (version,) = database.execute("PRAGMA user_version").fetchone()
-                if version > _VERSION:
-                    raise UsageStoreError(f"{self.path} was written by a newer nibble: update this one")
-                if version < _VERSION:
-                    database.execute("PRAGMA journal_mode = WAL")
-                    database.executescript(
-                        f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT"
-                    )
-                database.execute("PRAGMA synchronous = FULL")
+            with self._database.open(make=True) as database:
                 yield database
+        except NewerDatabaseError as error:
+            raise UsageStoreError(str(error)) from error
         except (sqlite3.Error, OSError) as error:
             raise UsageStoreError(f"the usage in {self.path} cannot be used: {error}") from error
-
-    def _make_file(self) -> None:
-        """Only its owner may read it. SQLite gives its journals the same mode."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
