@@ -20,6 +20,8 @@ _DEAREST = 0.7
 """What checking a draft may cost at most, as a share of a decode: both are only estimated."""
 _CLEARLY = 1.1
 """How much faster a step of two passes must be than one without drafts: both are only estimated."""
+_PROBE_COST = 0.5
+"""What checking a draft is taken to cost where it is checked to find that out: drafts of a few tokens."""
 _LEAST_LEFT = 64
 """Tokens that an answer is thought to have left at the least; otherwise it goes on for as long as it has."""
 
@@ -53,6 +55,9 @@ class DraftPlanner:
         if token_cost > _DEAREST:
             # Even drafts that all come true would gain next to nothing, and end answers out of step.
             token_cost = 1.0
+        probes = self._budget.is_probe_due(len(decodes))
+        if probes:
+            token_cost = min(token_cost, _PROBE_COST)
         room = min(room, self._budget.draft_tokens(len(decodes)))
         undrafted: list[Sequence] = []
         left = room
@@ -71,14 +76,19 @@ class DraftPlanner:
             elif not self._is_partitioned:
                 left -= len(sequence.drafts)
         if self._is_partitioned:
-            self._level(decodes, room)
-        room -= sum(len(sequence.drafts) for sequence in decodes)
+            self._level(decodes, room, must=probes)
+        drafts = sum(len(sequence.drafts) for sequence in decodes)
+        if probes and drafts:
+            self._budget.take_probe(len(decodes))
+        room -= drafts
         if self._model is None or not self._model.is_working or room < len(undrafted):
             return []
         return self._guesses(self._model, undrafted, room, len(decodes), token_cost)
 
-    def _level(self, decodes: list[Sequence], room: int) -> None:
+    def _level(self, decodes: list[Sequence], room: int, *, must: bool) -> None:
         """Make drafts equally long, and drop those of sequences without which more tokens a second are expected.
+
+        With ``must`` some are left where there are any, even if the step is thought to be faster without.
 
         With a KV buffer for each sequence, llama.cpp computes what is longer in passes of its own, one for each length,
         of which each reads all weights (llama-batch.cpp, split_equal). So there are two lengths at most, and a few
@@ -87,7 +97,7 @@ class DraftPlanner:
         drafting = [sequence for sequence in decodes if len(sequence.drafts)]
         drafting.sort(key=lambda sequence: len(sequence.drafts), reverse=True)
         plain_s = self._budget.decode_s(len(decodes))
-        best = _CLEARLY * len(decodes) / plain_s if plain_s else 0.0
+        best = _CLEARLY * len(decodes) / plain_s if plain_s and not must else 0.0
         chosen = level = 0
         for count in range(1, len(drafting) + 1):
             length = len(drafting[count - 1].drafts)

@@ -19,6 +19,10 @@ _DECODE_SHARE = 0.8
 _WEIGHTY_DRAFTS = 8
 _OBLIVION = 0.01
 """How fast what checking a draft was seen to cost is forgotten, per step without one."""
+_PROBE_STEPS = 100
+"""Steps without a draft after which one is checked whatever it is thought to cost: what is thought may be wrong, and
+nothing else would tell. At most a hundredth of the time, and mostly less: only a text that repeats itself has a draft.
+"""
 _MARGIN = 0.7
 """Share of the target that is planned for: steps vary by some 10 %, of many the longest counts, and what is learnt
 lags behind attention, which grows with position (at 0.8, steps of 250 ms were planned as 200 while 1800 tokens were
@@ -40,6 +44,8 @@ class StepBudget:
         self._decode_s: dict[int, float] = {}
         self._check_token_s: dict[int, float] = {}
         """By the bits of the width: beside many decodes a draft takes longer than beside none."""
+        self._unchecked_steps: dict[int, int] = {}
+        """Steps without a draft since the last with one, by the bits of the width too."""
 
     def prefill_tokens(self, *, decode_width: int, oldest_pending: int, sets: int = 1) -> int:
         """Prompt tokens for the next step, beside ``decode_width`` decoding sequences.
@@ -78,6 +84,14 @@ class StepBudget:
         if check_s is None:
             return self._minimum
         return max(0, int((_MARGIN * self.target_s - self.decode_s(decode_width)) / check_s))
+
+    def is_probe_due(self, decode_width: int) -> bool:
+        """Whether a step of ``decode_width`` should check a draft only to learn what that costs."""
+        return self._unchecked_steps.get(decode_width.bit_length(), 0) >= _PROBE_STEPS
+
+    def take_probe(self, decode_width: int) -> None:
+        """Such a step comes now."""
+        self._unchecked_steps[decode_width.bit_length()] = 0
 
     def _check_s(self, decode_width: int) -> float | None:
         """Seconds that checking a draft takes. Few take longer each than many; until measured, it is a guess."""
@@ -131,6 +145,7 @@ class StepBudget:
         if prefill_tokens == 0:
             self._decode_s[decode_width] = _blend(self._decode_s.get(decode_width), elapsed_s)
             bits = decode_width.bit_length()
+            self._unchecked_steps[bits] = self._unchecked_steps.get(bits, 0) + 1
             if bits in self._check_token_s and (guess := self._guessed_check_s(decode_width)) is not None:
                 # A few odd measurements may end the drafting, and then nothing would ever mend them.
                 self._check_token_s[bits] += _OBLIVION * (guess - self._check_token_s[bits])
@@ -146,6 +161,7 @@ class StepBudget:
 
         ``drafting`` of them did so in a pass of their own; None is that all were in one pass.
         """
+        self._unchecked_steps[decode_width.bit_length()] = 0
         passes_s = self._passes_s(decode_width, drafting or decode_width)
         token_s = max((elapsed_s - passes_s) / drafts, _LEAST_TOKEN_S)
         # The difference of two steps, by few drafts, says little.

@@ -235,7 +235,8 @@ def test_a_prediction_spares_work_and_changes_no_word(client: openai.OpenAI) -> 
 
     plain, accepted = count_to_ten()
     assert accepted == 0
-    # Guesses are checked where that pays by what steps took of late: a busy machine may say no for a while.
+    # Guesses are checked where that pays by what steps took of late: a busy machine may say no, yet for a hundred
+    # steps at most, and this is twice as many.
     for _ in range(10):
         predicted, accepted = count_to_ten(
             prediction={"type": "content", "content": "1, 2, 3, 4, 5, 6, 7, 8"}

@@ -127,3 +127,33 @@ def test_until_a_check_was_measured_a_wide_step_drafts_nothing() -> None:
     budget.learn(decode_width=1, prefill_tokens=0, elapsed_s=0.0081)
     assert budget.draft_cost(16) > 0.9
     assert budget.draft_cost(1) < 0.5
+
+
+def test_what_is_thought_too_dear_is_tried_now_and_then() -> None:
+    """What a draft costs may have been learnt while another program had the cores: only a draft can tell."""
+    budget = StepBudget(target_s=0.25)
+    budget.learn(decode_width=WIDTH, prefill_tokens=0, elapsed_s=DECODE_S)
+    for _ in range(60):
+        budget.learn_check(decode_width=WIDTH, drafts=16, elapsed_s=DECODE_S + 16 * 0.01)
+    sequences = _repeating()
+    planner = DraftPlanner(budget)
+    drafting: list[int] = []
+    for number in range(250):
+        planner.plan(sequences, room=64)
+        drafts = sum(len(sequence.drafts) for sequence in sequences)
+        elapsed_s = DECODE_S + drafts * 0.01
+        budget.learn(decode_width=WIDTH, prefill_tokens=drafts, elapsed_s=elapsed_s)
+        if drafts:
+            budget.learn_check(decode_width=WIDTH, drafts=drafts, elapsed_s=elapsed_s)
+            drafting.append(number)
+    assert drafting == [100, 201]
+
+
+def test_a_try_teaches_what_a_draft_costs() -> None:
+    budget = StepBudget(target_s=0.25)
+    for elapsed_s in (DECODE_S + 16 * 0.01, DECODE_S + 16 * 0.001):
+        for _ in range(60):
+            budget.learn_check(decode_width=WIDTH, drafts=16, elapsed_s=elapsed_s)
+            budget.learn(decode_width=WIDTH, prefill_tokens=0, elapsed_s=DECODE_S)
+    assert budget.draft_cost(WIDTH) < 0.5
+    assert not budget.is_probe_due(WIDTH)
