@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -32,11 +32,40 @@ class JsonBody(Generic[BodyT]):
     size_bytes: int = 0
 
 
-async def read_json_body(request: Request, model: type[BodyT], policy: RequestPolicy) -> JsonBody[BodyT]:
-    """Read, parse and validate.
+@dataclass(frozen=True, slots=True)
+class JsonTree:
+    """A body that is JSON, of which no more is known."""
 
-    Raises UnsupportedMediaType, RequestTooLarge, BodyTimeout, InvalidRequest and UnsupportedField, and
-    starlette's ClientDisconnect when the client goes away before its body has come.
+    tree: dict[str, Any]
+    size_bytes: int
+
+    def validated(self, model: type[BodyT], *, strict: bool) -> JsonBody[BodyT]:
+        """Raises InvalidRequest and UnsupportedField. Without ``strict``, takes what is ignored out of the tree."""
+        ignored: list[str] = []
+        while True:
+            try:
+                # The scanned tree is validated, not the bytes once more: two parsers would be two opinions.
+                return JsonBody(model.model_validate(self.tree), tuple(ignored), self.size_bytes)
+            except ValidationError as error:
+                errors = error.errors(include_url=False, include_input=False)
+            unknown = [steps_of(item, self.tree) for item in errors if item["type"] == "extra_forbidden"]
+            if strict or not unknown or len(ignored) + len(unknown) > _MOST_IGNORED:
+                raise _refusal(errors, self.tree)
+            for steps in unknown:
+                remove(self.tree, steps)
+            ignored.extend(field_path(steps) for steps in unknown)
+
+
+async def read_json_body(request: Request, model: type[BodyT], policy: RequestPolicy) -> JsonBody[BodyT]:
+    """Read, parse and validate. Raises what ``read_json_tree`` and ``JsonTree.validated`` raise."""
+    return (await read_json_tree(request, policy)).validated(model, strict=policy.strict)
+
+
+async def read_json_tree(request: Request, policy: RequestPolicy) -> JsonTree:
+    """Read and parse.
+
+    Raises UnsupportedMediaType, RequestTooLarge, BodyTimeout and InvalidRequest, and starlette's ClientDisconnect
+    when the client goes away before its body has come.
     """
     _require_json(request)
     try:
@@ -44,27 +73,20 @@ async def read_json_body(request: Request, model: type[BodyT], policy: RequestPo
             raw = await _read(request, policy.max_body_bytes)
     except TimeoutError:
         raise BodyTimeout(f"The body did not arrive within {policy.body_timeout_s:g} seconds.") from None
-    return validate(raw, model, strict=policy.strict)
+    return scan(raw)
+
+
+def scan(raw: bytes) -> JsonTree:
+    """The part of ``read_json_tree`` that does not wait."""
+    tree = scan_json(raw)
+    if not isinstance(tree, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return JsonTree(tree, len(raw))
 
 
 def validate(raw: bytes, model: type[BodyT], *, strict: bool) -> JsonBody[BodyT]:
     """The part of ``read_json_body`` that does not wait: from bytes to a validated body."""
-    tree = scan_json(raw)
-    if not isinstance(tree, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    ignored: list[str] = []
-    while True:
-        try:
-            # The scanned tree is validated, not the bytes once more: two parsers would be two opinions.
-            return JsonBody(model.model_validate(tree), tuple(ignored), len(raw))
-        except ValidationError as error:
-            errors = error.errors(include_url=False, include_input=False)
-        unknown = [steps_of(item, tree) for item in errors if item["type"] == "extra_forbidden"]
-        if strict or not unknown or len(ignored) + len(unknown) > _MOST_IGNORED:
-            raise _refusal(errors, tree)
-        for steps in unknown:
-            remove(tree, steps)
-        ignored.extend(field_path(steps) for steps in unknown)
+    return scan(raw).validated(model, strict=strict)
 
 
 def _require_json(request: Request) -> None:

@@ -13,10 +13,10 @@ from engine.errors import NibbleError
 from model_registry.card import ModelCard
 from routes.account import Account
 from routes.allowed_models import models_for
-from routes.caller import caller_of
+from routes.caller import Caller, caller_of
 from routes.expected_tokens import expected_tokens
 from routes.http_errors import RateLimited
-from routes.json_body import read_json_body
+from routes.json_body import read_json_tree
 from routes.model_choice import chosen_model
 from routes.queue_patience import QueuePatience, queue_patience
 from routes.rejections import REJECTIONS
@@ -74,10 +74,13 @@ async def open_request(
     """Read, validate, parse, find the model. Raises NibbleError, which is counted, and ClientDisconnect."""
     request_id: str = getattr(request.state, "request_id", "")
     caller = caller_of(request)
+    named: object = None
     try:
         caller.count_request()
         patience = queue_patience(request, services.policy.queue_timeout_s)
-        body = await read_json_body(request, operation.body, services.policy)
+        tree = await read_json_tree(request, services.policy)
+        named = tree.tree.get("model")
+        body = tree.validated(operation.body, strict=services.policy.strict)
         asked = operation.parse(body.value, request_id)
         card = chosen_model(body.value.model, models_for(caller, services.registry))
         asked = with_defaults(asked, body.value, card.sampling)
@@ -85,7 +88,7 @@ async def open_request(
     except NibbleError as error:
         if isinstance(error, RateLimited):
             services.telemetry.rejected(REJECTIONS[RateLimited])
-        _observe(services, UNKNOWN_MODEL, operation.operation).failed(error)
+        _observe(services, _known(named, caller, services), operation.operation).failed(error)
         raise
     headers = caller.limit_headers()
     if body.ignored:
@@ -96,6 +99,14 @@ async def open_request(
     observation.asked(asked)
     account = Account(caller, charge)
     return OpenedRequest(body.value, asked, card, account, request_id, observation, patience, headers)
+
+
+def _known(named: object, caller: Caller, services: Services) -> str:
+    """The id of the model that a refused body names, where there is one that its sender may use."""
+    try:
+        return models_for(caller, services.registry).card(named).id if isinstance(named, str) else UNKNOWN_MODEL
+    except NibbleError:
+        return UNKNOWN_MODEL
 
 
 def _observe(services: Services, model: str, operation: str | None) -> RequestObservation:

@@ -189,6 +189,13 @@ async def test_a_bad_body_is_counted_too() -> None:
     assert (house.telemetry.last.model, house.telemetry.last.ends) == ("unknown", ["invalid_request"])
 
 
+@pytest.mark.parametrize(("model", "label"), [(MODEL, MODEL), ("nope", "unknown"), (5, "unknown")])
+async def test_a_body_with_a_bad_field_counts_for_the_model_that_it_names(model: object, label: str) -> None:
+    house = House()
+    assert (await house.post(CHAT_PATH, CHAT_BODY | {"model": model, "top_p": 7})).status_code == 400
+    assert (house.telemetry.last.model, house.telemetry.last.ends) == (label, ["invalid_request"])
+
+
 async def test_headers_wait_for_the_engine_s_word() -> None:
     admitted, first = Gate(), Gate()
     house = House(FakeEngine([admitted, [Accepted(1, 3)], first, [end(text="a", completion=1)]]))
