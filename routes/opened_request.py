@@ -104,7 +104,9 @@ async def open_request(
 def _known(named: object, caller: Caller, services: Services) -> str:
     """The id of the model that a refused body names, where there is one that its sender may use."""
     try:
-        return models_for(caller, services.registry).card(named).id if isinstance(named, str) else UNKNOWN_MODEL
+        return (
+            models_for(caller, services.registry).card(named).id if isinstance(named, str) else UNKNOWN_MODEL
+        )
     except NibbleError:
         return UNKNOWN_MODEL
 
