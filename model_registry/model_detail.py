@@ -6,10 +6,10 @@ import msgspec
 
 from engine.config import EngineStats, ModelFacts
 from model_registry.config import RegistryConfig
+from model_registry.file_facts import FileFacts, file_facts
 from model_registry.model import Model
 from model_registry.model_settings import ModelSettings
 from model_registry.state import ModelState
-from model_registry.store.model_record import FileRecord
 
 
 class ModelMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +76,8 @@ class ModelDetail(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: int
     """All of them together."""
     fingerprint: str
-    file: FileRecord | None
-    """What trying the file out has told; null until that was done."""
+    file: FileFacts
+    """What its file is, as far as anybody knows."""
     settings: ModelSettings
     """Its own, as kept in the store."""
     configured: ModelSettings
@@ -127,7 +127,7 @@ def detail_of(
         digests=model.digests(),
         file_bytes=model.found.file_bytes,
         fingerprint=model.fingerprint,
-        file=model.record.file if model.record else None,
+        file=file_facts(model),
         settings=model.stored_settings(),
         configured=model.settings_in_file(config),
         is_pinned=bool(model.settings(config).pin),

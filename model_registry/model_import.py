@@ -13,6 +13,7 @@ from model_registry.config import RegistryConfig
 from model_registry.engine_handle import StartEngine
 from model_registry.file_digest import file_digest
 from model_registry.model import Model
+from model_registry.sources.file_look import facts_told
 from model_registry.store.model_record import FileRecord
 
 _CONTEXT = 64
@@ -31,14 +32,15 @@ async def try_out(
     facts = engine.facts
     await engine.stop()
     files = model.files()
+    header = await asyncio.to_thread(facts_told, files)
     return FileRecord(
         path=str(model.found.path),
         file_bytes=model.found.file_bytes,
         mtime_ns=model.found.changed_ns,
         sha256=await asyncio.to_thread(_sha256, model) if len(files) == 1 else None,
         source=source,
-        # llama.cpp's description is the architecture, the size and the type: "llama 1B Q4_K - Medium".
-        quantisation=facts.description.split(" ", 2)[-1],
+        # llama.cpp has words of its own for it ("llama 1B Q4_K - Medium"), by which nobody could ask for it.
+        quantisation=header.quantisation if header else "",
         architecture=facts.architecture,
         parameters=facts.parameters,
         context=facts.context_trained,

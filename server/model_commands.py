@@ -59,18 +59,10 @@ def list_models(
     if as_json:
         print_json([*(_described(model, in_file) for model in models), *map(_described_adapter, adapted)])
         return
-    width = max((len(model_id) for model_id in shelf.ids()), default=0)
-    for model in models:
-        names = f"  (also {', '.join(model.aliases)})" if model.aliases else ""
-        if model.file_record and model.file_record.parent:
-            names += f"  (made of {model.file_record.parent})"
-        if model.twin:
-            names += f"  (served by {model.twin.id})"
-        size = f"{model.found.file_bytes / 1e6:>8,.0f} MB"
-        print(f"{model.id:<{width}}  {size}  {model.found.failure or model.found.path}{names}")
-    for each in adapted:
-        failure = each.failure.message if each.failure else None
-        print(f"{each.id:<{width}}  {'adapter':>11}  {failure or each.adapter.adapter.path}")
+    from server.model_list import model_list
+
+    for line in model_list(models, adapted):
+        print(line)
 
 
 def show(
@@ -268,18 +260,16 @@ def _described(model: Model, config: RegistryConfig) -> dict[str, object]:
     """What ``list`` and ``show`` tell of a model: names are those of the store."""
     import msgspec
 
-    found, record = model.found, model.record
-    file = model.file_record
-    known = msgspec.structs.asdict(file) if file else {}
+    from model_registry.file_facts import file_facts
+
+    record = model.record
     return {
         "id": model.id,
         "aliases": list(model.aliases),
         "tags": list(record.tags) if record else [],
         "notes": record.notes if record else "",
-        **known,
-        "path": str(found.path),
-        "file_bytes": found.file_bytes,
-        "failure": found.failure,
+        **msgspec.structs.asdict(file_facts(model)),
+        "failure": model.found.failure,
         "settings": record.settings.given() if record else {},
         "configured": model.settings_in_file(config).given(),
         "twin": msgspec.to_builtins(model.twin) if model.twin else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import ModelLoadFailed
-from model_registry.sources.file_look import file_problem
+from model_registry.sources.file_look import facts_told, file_problem
 from model_registry.sources.found_model import Findings, FoundModel
 
 BUNDLED_ID = "smollm2-135m-instruct"
@@ -59,6 +59,8 @@ class BundledSource:
                     owned_by=BUNDLED_OWNER,
                     sha256=_SHA256,
                     failure=failure and f"{failure.partition(': ')[0]}: {_MEND}",
+                    header=facts_told((path,)),
+                    origin=f"pypi:{_PACKAGE}=={_VERSION}",
                 ),
             )
         )

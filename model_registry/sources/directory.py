@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.errors import ModelLoadFailed
 from model_registry.model_adapter import is_adapter_name
-from model_registry.sources.file_look import file_problem
+from model_registry.sources.file_look import facts_told, file_problem
 from model_registry.sources.found_adapter import FoundAdapter, find_adapter
 from model_registry.sources.found_model import Findings, FoundModel
 from model_registry.sources.gguf_layout import is_adapter
@@ -98,6 +98,7 @@ class DirectorySource:
             sizes = [file.stat() for file in parts]
         except OSError as error:
             return f"{path} is not served: {error.strerror}"
+        failure = _failure(path, parts)
         return FoundModel(
             id=name.lower(),
             path=path,
@@ -105,7 +106,8 @@ class DirectorySource:
             created=int(sizes[0].st_mtime),
             changed_ns=max(size.st_mtime_ns for size in sizes),
             owned_by="local",
-            failure=_failure(path, parts),
+            failure=failure,
+            header=None if failure else facts_told(parts),
         )
 
 

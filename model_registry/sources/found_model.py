@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from model_registry.sources.found_adapter import FoundAdapter
+from model_registry.sources.header_facts import HeaderFacts
 
 
 class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,10 @@ class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
     """What its digest must be, where the source knows that; of a file that people put there nobody does."""
     failure: str | None = None
     """Why it cannot be served, as far as its header and its length tell, and what mends it."""
+    header: HeaderFacts | None = None
+    """What its header says of it; None where it cannot be served."""
+    origin: str = ""
+    """Where it is from, as ``nibble pull`` takes it, where the source knows that."""
 
     @property
     def version(self) -> tuple[Path, int, int]:

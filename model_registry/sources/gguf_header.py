@@ -49,6 +49,8 @@ def _problem(path: Path, head: bytes) -> str | None:
         if int.from_bytes(head[4:8], "big") in _VERSIONS:
             return f"{path} is a big-endian GGUF: download the little-endian form"
         return f"{path} has GGUF version {version}, this build reads 2 and 3: convert the model again"
-    if tensors == 0 or max(tensors, entries) >= _COUNT_LIMIT:
+    # The first part of a split model may hold the metadata alone (gguf-split --no-tensor-first-split); whether a file
+    # without tensors is that, its metadata tell.
+    if (tensors == 0 and entries == 0) or max(tensors, entries) >= _COUNT_LIMIT:
         return f"{path} has a damaged header ({tensors} tensors): download it again"
     return None

@@ -8,7 +8,10 @@ whether the tensors are those that the architecture wants, is found by loading t
 
 from __future__ import annotations
 
+import hashlib
 import struct
+from collections import Counter
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -23,12 +26,16 @@ _STRING, _ARRAY = 8, 9
 _DEFAULT_ALIGNMENT = 32
 _MOST_DIMENSIONS = 4
 _GLANCE_ENTRIES = 64
+_TEMPLATE = "tokenizer.chat_template"
 _KEPT_TEXT_BYTES = 1024
-"""Longer texts, such as chat templates, are not kept: only that they are there."""
+"""Longer texts are not kept."""
+_MOST_TEMPLATE_BYTES = 4 << 20
+"""Some hundred times the longest chat template; of what is longer there is no digest."""
 _MOST_ENTRIES, _MOST_TENSORS, _MOST_TEXTS, _MOST_HEADER_BYTES = 1 << 14, 1 << 16, 1 << 22, 128 << 20
 """Several times what the largest models have: some hundred entries, 20,000 tensors, half a million merges, 20 MB."""
 _BLOCK_BYTES = 1 << 20
 _LENGTH = struct.Struct("<Q")
+Number = bool | int | float
 TYPE_SIZES = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
@@ -48,11 +55,17 @@ class GgufLayout(msgspec.Struct, frozen=True, kw_only=True):
     vocabulary: int
     """Tokens; 0 in a later part of a split model, which has none."""
     has_template: bool
+    template_sha256: str
+    """Of the chat template as a worker is given it, in hex; empty where there is none, or none of a sane length."""
     file_bytes: int
     texts: dict[str, str]
     """Entries of the metadata that are short texts."""
+    numbers: dict[str, Number]
+    """Entries that are one number or a truth value, as what they are: a bool, an int or a float."""
     shapes: dict[str, tuple[int, ...]]
     """Of the tensors, by name; the length of a row comes first."""
+    type_bytes: Mapping[int, int]
+    """Bytes of weights in tensors of each type, by ggml's number of it."""
     is_activated: bool
     """Whether it is a LoRA adapter that counts only behind certain tokens."""
     needed_bytes: int
@@ -85,11 +98,9 @@ def is_adapter(path: Path) -> bool:
 
     A header that cannot be read says nothing.
     """
-    if not path.is_file():
-        return False  # opening a pipe would wait for somebody to write into it
     try:
         if not path.is_file():
-            return False  # a pipe would be waited for without end
+            return False  # opening a pipe would wait for somebody to write into it
         with path.open("rb") as file:
             header = _Header(file, path.stat().st_size)
             if header.take(4) != MAGIC:
@@ -147,6 +158,18 @@ class _Header:
             return None
         return self.take(length).decode("utf-8", "replace")
 
+    def template(self) -> str | None:
+        """A chat template; None for one that is too long to be one, which is passed over."""
+        length = self.number("Q")
+        if length > _MOST_TEMPLATE_BYTES:
+            self.skip(length)
+            return None
+        if self.position() + length > _MOST_HEADER_BYTES:
+            # One that is there again and again would be read for minutes.
+            raise _Damaged("it is larger than that of any model")
+        # llama.cpp hands it on as a text of C's, which ends at a zero.
+        return self.take(length).decode("utf-8", "replace").partition("\0")[0]
+
     def skip_text(self) -> None:
         self.skip(self.number("Q"))
 
@@ -180,21 +203,28 @@ def _read(file: BinaryIO, size: int) -> GgufLayout:
     if entries > _MOST_ENTRIES or tensors > _MOST_TENSORS:
         raise _Damaged(f"it has {entries} entries and {tensors} tensors")
     texts: dict[str, str] = {}
-    numbers: dict[str, float] = {}
+    numbers: dict[str, Number] = {}
     lengths: dict[str, int] = {}
+    template: str | None = ""
     for _ in range(entries):
         key = header.text() or ""
         kind = header.number("I")
-        if kind == _STRING:
-            texts[key] = header.text() or "long"
+        if kind == _STRING and key == _TEMPLATE:
+            template = header.template()
+        elif kind == _STRING:
+            if (text := header.text()) is not None:
+                texts[key] = text
         elif kind == _ARRAY:
             lengths[key] = _skip_array(header)
         elif kind in _SCALARS:
             numbers[key] = header.number(_SCALARS[kind])
         else:
             raise _Damaged(f"'{key[:80]}' has the type {kind}, which there is not")
+    if tensors == 0 and numbers.get("split.count", 0) <= 1:
+        raise _Damaged("it has no tensors")
     shapes: dict[str, tuple[int, ...]] = {}
-    ends = [_read_tensor(header, shapes) for _ in range(tensors)]
+    type_bytes: Counter[int] = Counter()
+    ends = [_read_tensor(header, shapes, type_bytes) for _ in range(tensors)]
     alignment = numbers.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
         raise _Damaged(f"its alignment is {alignment}")
@@ -204,12 +234,16 @@ def _read(file: BinaryIO, size: int) -> GgufLayout:
         name=texts.get("general.name", ""),
         tensors=tensors,
         vocabulary=lengths.get("tokenizer.ggml.tokens", 0),
-        has_template=bool(texts.get("tokenizer.chat_template")),
+        has_template=template != "",
+        template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else "",
         texts=texts,
+        numbers=numbers,
         shapes=shapes,
+        type_bytes=type_bytes,
         is_activated="adapter.alora.invocation_tokens" in lengths,
         file_bytes=size,
-        needed_bytes=begin + max(ends, default=0),
+        # Where there are no tensors, as in the first part of some split models, nothing pads the header.
+        needed_bytes=begin + max(ends) if ends else header.position(),
     )
 
 
@@ -227,8 +261,8 @@ def _skip_array(header: _Header) -> int:
     return count
 
 
-def _read_tensor(header: _Header, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Add its shape; return where the tensor ends, counted from where the first one begins."""
+def _read_tensor(header: _Header, shapes: dict[str, tuple[int, ...]], type_bytes: Counter[int]) -> int:
+    """Add its shape and its bytes; return where the tensor ends, counted from where the first one begins."""
     name = header.text() or ""
     dimensions = header.number("I")
     if dimensions > _MOST_DIMENSIONS:
@@ -239,4 +273,6 @@ def _read_tensor(header: _Header, shapes: dict[str, tuple[int, ...]]) -> int:
     elements, block_bytes = TYPE_SIZES.get(kind, (1, 0))
     if shape and shape[0] % elements:
         raise _Damaged(f"a row of tensor '{name[:80]}' is no whole number of blocks")
-    return offset + prod(shape) // elements * block_bytes
+    size_bytes = prod(shape) // elements * block_bytes
+    type_bytes[kind] += size_bytes
+    return offset + size_bytes

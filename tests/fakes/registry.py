@@ -11,6 +11,7 @@ import msgspec
 from engine.errors import ModelNotFound, NibbleError
 from model_registry.amendment import Amendment
 from model_registry.card import ModelCard
+from model_registry.file_facts import FileFacts
 from model_registry.model_detail import ModelDetail, ModelMemory, ModelUse
 from model_registry.model_settings import ModelSettings
 from model_registry.state import ModelState
@@ -66,7 +67,22 @@ def detail(of: ModelCard, amendment: Amendment) -> ModelDetail:
         digests=(None,),
         file_bytes=of.file_bytes,
         fingerprint=of.fingerprint,
-        file=None,
+        file=FileFacts(
+            known_by="header",
+            path=of.path,
+            file_bytes=of.file_bytes,
+            mtime_ns=0,
+            sha256=None,
+            source="",
+            parent="",
+            licence="apache-2.0",
+            quantisation="Q4_1",
+            architecture="llama",
+            parameters=135_000_000,
+            context=8192,
+            template_sha256="cd" * 32,
+            capabilities=("chat", "completion", "tools"),
+        ),
         settings=amendment.settings or ModelSettings(),
         configured=ModelSettings(),
         is_pinned=False,

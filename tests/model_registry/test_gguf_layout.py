@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import tempfile
@@ -106,12 +107,55 @@ def _entry(key: bytes, kind: int, value: bytes) -> bytes:
     return struct.pack("<Q", len(key)) + key + struct.pack("<I", kind) + value
 
 
+def test_a_file_without_tensors_is_damaged_unless_it_is_a_part_of_a_split_model(tmp_path: Path) -> None:
+    first = write_tiny(tmp_path / "tiny.gguf", Tiny(part_tensors=8, is_first_bare=True))
+    layout = read_layout(first)
+    assert (layout.tensors, layout.vocabulary, layout.numbers["split.count"]) == (0, VOCABULARY, 4)
+    # Not every writer pads a header that no weights follow.
+    os.truncate(first, layout.needed_bytes)
+    assert read_layout(first).tensors == 0
+    bare = tmp_path / "bare.gguf"
+    bare.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + _entry(b"split.count", 2, struct.pack("<H", 1)))
+    with pytest.raises(
+        ModelLoadFailed, match=r"damaged in its header \(it has no tensors\): download it again"
+    ):
+        read_layout(bare)
+
+
+def test_a_template_is_digested_as_a_worker_is_given_it(tmp_path: Path) -> None:
+    def told(template: bytes) -> tuple[bool, str]:
+        path = tmp_path / "template.gguf"
+        entry = _entry(b"tokenizer.chat_template", 8, struct.pack("<Q", len(template)) + template)
+        tensor = struct.pack("<Q1sIIQ", 1, b"t", 0, 0, 0)
+        path.write_bytes((b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + entry + tensor).ljust(8192, b"\0"))
+        os.truncate(path, 8192 + len(template))
+        layout = read_layout(path)
+        return layout.has_template, layout.template_sha256
+
+    assert told(b"") == told(b"\0x") == (False, "")
+    assert told(b"{{ x }}") == told(b"{{ x }}\0y") == (True, hashlib.sha256(b"{{ x }}").hexdigest())
+    assert told(b"\xff") == (True, hashlib.sha256("\ufffd".encode()).hexdigest())
+    assert told(b"x" * (5 << 20)) == (True, "")
+
+
 _HOSTILE = {
     "entries": (1, 1 << 31, b"", "2147483648 entries and 1 tensors"),
     "tensors": (1 << 31, 0, b"", "0 entries and 2147483648 tensors"),
     "texts": (1, 1, _entry(b"k", 9, struct.pack("<IQ", 8, 1 << 40)), "an array of 1099511627776 texts"),
     "numbers": (1, 1, _entry(b"k", 9, struct.pack("<IQ", 0, 1 << 33)), "larger than that of any model"),
     "text": (1, 1, _entry(b"k", 8, struct.pack("<Q", 1 << 33)), "larger than that of any model"),
+    "endless template": (
+        1,
+        1,
+        _entry(b"tokenizer.chat_template", 8, struct.pack("<Q", (1 << 64) - 1)),
+        "it ends within it",
+    ),
+    "templates": (
+        1,
+        1 << 10,
+        (_entry(b"tokenizer.chat_template", 8, struct.pack("<Q", 4 << 20)) + bytes(4 << 20)) * 40,
+        "larger than that of any model",
+    ),
     "endless text": (1, 1, _entry(b"k", 8, struct.pack("<Q", (1 << 64) - 1)), "it ends within it"),
     "endless texts": (1, 1, _entry(b"k", 9, struct.pack("<IQQ", 8, 2, (1 << 64) - 1)), "it ends within it"),
 }

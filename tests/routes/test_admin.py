@@ -45,6 +45,7 @@ async def test_all_models_are_told_and_each_by_its_name(house: House, http: http
     assert one["memory"]["resident_bytes"] == 1 << 28
     assert one["use"]["tokens_per_s"] == 100
     assert one["facts"]["kv_layout"] == "partitioned"
+    assert (one["file"]["known_by"], one["file"]["quantisation"]) == ("header", "Q4_1")
     assert (await http.get(f"{BASE}/nothing")).status_code == 404
 
 

@@ -98,5 +98,6 @@ def test_list_names_every_model_and_what_is_wrong_with_it(tmp_path: Path) -> Non
     result = run_nibble(tmp_path, "list", "--models-dir", str(tmp_path))
     assert result.returncode == 0
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
-    assert str(tmp_path / "Alpha.gguf") in lines["alpha"]
+    assert lines["ID"].split() == ["ID", "TYPE", "PARAMETERS", "SIZE", "NOTES"]
+    assert lines["alpha"].split() == ["alpha", "F32", "1", "0", "MB"]
     assert "is empty: download it again" in lines["beta"]

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from model_registry.file_facts import FileFacts
 from model_registry.model_settings import ModelSettings
 from model_registry.store.model_store import ModelStore
+from tests.fixtures.tiny_gguf import Tiny, write_tiny
 from tests.model_registry.fake_engine import write_gguf
 from tests.server.nibble_process import run_nibble
 
@@ -67,6 +69,21 @@ def test_a_change_is_told_in_a_line_and_to_programs_in_json_alone(home: Path) ->
     assert told["settings"] == {"context": 64}
     assert ran(home, "rm", "big", "--yes") == "big is deleted\n"
     assert json.loads(ran(home, "rm", "alpha", "--yes", "--json"))["id"] == "alpha"
+
+
+def test_what_the_header_of_a_file_says_is_listed_and_shown(home: Path) -> None:
+    write_tiny(home / "models" / "tiny.gguf", Tiny(template="{{ messages }}", licence="mit", file_type=15))
+    lines = {line.split()[0]: line.split() for line in ran(home, "list").splitlines()}
+    assert lines["ID"] == ["ID", "TYPE", "PARAMETERS", "SIZE", "NOTES"]
+    assert lines["tiny"] == ["tiny", "Q4_K_M", "37K", "0", "MB"]
+    assert lines["big"] == ["big", "F32", "2", "0", "MB"]
+    shown = json.loads(ran(home, "show", "tiny", "--json"))
+    listed = {model["id"]: model for model in json.loads(ran(home, "list", "--json"))}
+    assert shown == listed["tiny"] | {"adapters": []}
+    assert shown.keys() > set(FileFacts.__struct_fields__)
+    facts = [shown[key] for key in ("known_by", "licence", "architecture", "context", "capabilities")]
+    assert facts == ["header", "mit", "llama", 128, ["chat", "completion", "tools"]]
+    assert "licence         mit\n" in ran(home, "show", "tiny")
 
 
 def test_tags_can_be_taken_away(home: Path) -> None:
