@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from model_registry.jobs.job_order import QuantizeOrder
 from model_registry.jobs.job_report import JobReport
 from model_registry.jobs.workshop import Workshop
@@ -26,6 +28,7 @@ def quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> str
         order.to,
         name=order.name,
         allow_requantize=order.allow_requantize,
+        imatrix=Path(order.imatrix) if order.imatrix else None,
         cancel=report.cancel,
     )
     report.say(f"writing {plan.target.name}, some {plan.target_bytes / 1e6:,.1f} MB")

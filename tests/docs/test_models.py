@@ -30,7 +30,10 @@ LOADING_ERRORS = frozenset({"ModelLoadFailed", "ModelLoadTimeout", "Insufficient
 NOT_SHOWN = frozenset({ROOT / "model_registry" / "catalog" / "catalog.py"})
 """It refuses a catalogue that is packaged so, which its own tests see before anybody else does."""
 REGISTRY = [path for path in ROOT.glob("model_registry/**/*.py") if path not in NOT_SHOWN]
-JOBS = [ROOT / "engine" / f"{name}.py" for name in ("quantization", "quantization_type", "measurement")]
+JOBS = [
+    ROOT / "engine" / f"{name}.py"
+    for name in ("quantization", "quantization_type", "importance_matrix", "measurement")
+]
 """What the registry has the engine do, and passes on as it is told."""
 ENGINE = [
     *(path for path in ROOT.glob("engine/*.py") if path.name != "errors.py"),
