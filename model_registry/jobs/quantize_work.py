@@ -9,8 +9,8 @@ from model_registry.jobs.job_report import JobReport
 from model_registry.jobs.workshop import Workshop
 from model_registry.quantize.quantizer import Quantizer
 from model_registry.registration import models_directory
-from model_registry.registry import default_sources
 from model_registry.shelf import Shelf
+from model_registry.sources.default_sources import default_sources
 from model_registry.store.model_store import ModelStore
 
 

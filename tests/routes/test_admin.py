@@ -12,7 +12,7 @@ import pytest
 from engine.errors import InsufficientMemory, ModelBusy, ModelLoadTimeout, QueueFull
 from model_registry.jobs.job_order import ImportOrder, PullOrder, QuantizeOrder, VerifyOrder
 from model_registry.model_settings import ModelSettings
-from routes.services import RequestPolicy
+from routes.request_policy import RequestPolicy
 from tests.fakes.callers import FakeCaller
 from tests.fakes.house import ADMIN_BODIES, House
 from tests.fakes.registry import MODEL, card
