@@ -88,8 +88,6 @@ def is_adapter(path: Path) -> bool:
     if not path.is_file():
         return False  # opening a pipe would wait for somebody to write into it
     try:
-        if not path.is_file():
-            return False  # a pipe would be waited for without end
         with path.open("rb") as file:
             header = _Header(file, path.stat().st_size)
             if header.take(4) != MAGIC:
