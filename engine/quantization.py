@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from engine.errors import (
     ModelLoadFailed,
     NibbleError,
 )
+from engine.importance_matrix import MOST_BYTES, Importance, check_fits, read_importance
 from engine.job_pipe import Failed
 from engine.load_fault import load_fault
 from engine.quantization_type import QUANTIZATION_TYPES
@@ -34,6 +36,9 @@ ALIGNMENT = 32
 _BASE_BYTES = 2 << 30
 _BYTES_PER_SOURCE_BYTE = 12
 """The mapped file, its largest tensor as 32-bit floats (7 times a 4-bit one, if there is but one), and the new one."""
+_BYTES_PER_IMPORTANCE_BYTE = 4
+"""The file, its weights, llama.cpp's copy of these, and one tensor's on their way."""
+_MISSING = re.compile(r"Missing importance matrix for tensor (?P<tensor>\S+)")
 _THREAD_BYTES = 256 << 20
 """Of addresses: a stack, and an arena of the allocator."""
 
@@ -49,6 +54,8 @@ class Quantize(msgspec.Struct, frozen=True, kw_only=True):
     """A name of ``engine.quantization_type``."""
     target: str = ""
     """The file to write; empty only plans."""
+    imatrix: str = ""
+    """The file of an importance matrix; empty is none."""
     threads: int
     allow_requantize: bool
 
@@ -72,6 +79,8 @@ class Planned(msgspec.Struct, frozen=True, tag="planned"):
     """``general.file_type`` of the source."""
     fallbacks: int
     """Tensors that get another type than they should, since their rows do not divide into its blocks."""
+    unweighed: int = 0
+    """Tensors that are rounded, and of which the importance matrix does not tell; 0 where there is none."""
 
 
 class Written(msgspec.Struct, frozen=True, tag="written"):
@@ -99,9 +108,15 @@ def padded(size_bytes: int) -> int:
 def quantization_fault(name: str, to: str, log: QuantizerLog) -> NibbleError:
     """Why the file ``name`` could not be quantised, told from what the quantiser logged, and what mends it."""
     cause = log.cause
-    if "requires an imatrix" in cause or "importance matrix" in cause:
+    if found := _MISSING.search(cause):
         return InvalidRequest(
-            f"{to} needs an importance matrix for this model: choose another type", param="to"
+            f"the importance matrix does not tell of {found['tensor']}, and {to} needs that: choose another type, or"
+            " a matrix of the whole model",
+            param="imatrix",
+        )
+    if "requires an imatrix" in cause:
+        return InvalidRequest(
+            f"{to} needs an importance matrix for this model: give one, or choose another type", param="to"
         )
     if "requantizing" in cause:
         return InvalidRequest(f"{name} is quantised already ({cause})", param="allow_requantize")
@@ -120,7 +135,7 @@ def quantization_fault(name: str, to: str, log: QuantizerLog) -> NibbleError:
     return ModelLoadFailed(load_fault(name, [*log.errors, f"error loading model: {cause}"]))
 
 
-def _plan(log: QuantizerLog) -> Planned:
+def _plan(log: QuantizerLog, importance: Importance | None = None) -> Planned:
     # Only here, in the process that may die of it: whoever asks imports the module for its messages.
     from engine.native import quantizer
 
@@ -135,7 +150,9 @@ def _plan(log: QuantizerLog) -> Planned:
         )
         for tensor in log.tensors
     )
-    return Planned(tensors, log.file_type, log.fallbacks)
+    rounded = [tensor.name for tensor in tensors if tensor.before != tensor.after]
+    unweighed = 0 if importance is None else sum(name not in importance for name in rounded)
+    return Planned(tensors, log.file_type, log.fallbacks, unweighed)
 
 
 def _tell(line: Line) -> None:
@@ -149,6 +166,8 @@ def _run(request: Quantize) -> None:
     from engine.native.model import check_is_gguf
 
     check_is_gguf(Path(request.source))
+    imatrix = Path(request.imatrix)
+    importance = read_importance(imatrix) if request.imatrix else None
     succeeded, log = quantizer.quantize(
         request.source,
         request.target,
@@ -156,11 +175,15 @@ def _run(request: Quantize) -> None:
         threads=request.threads,
         allow_requantize=request.allow_requantize,
         is_dry=not request.target,
+        importance=importance,
         on_tensor=lambda log: _tell(Written(len(log.tensors))) if request.target else None,
     )
     if not succeeded:
         raise quantization_fault(name, request.to, log)
-    _tell(_plan(log))
+    if importance is not None:
+        # Behind the plan, which tells the shapes. What is written was planned before.
+        check_fits(imatrix.name, importance, log.tensors)
+    _tell(_plan(log, importance))
 
 
 def main() -> None:
@@ -175,6 +198,10 @@ def main() -> None:
     # Processors do it all; and a driver for CUDA takes more addresses than there will be.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     memory_bytes = _BASE_BYTES + _BYTES_PER_SOURCE_BYTE * request.source_bytes
+    with contextlib.suppress(OSError):  # what cannot be looked at is refused when it is read
+        if request.imatrix:
+            size = Path(request.imatrix).stat().st_size
+            memory_bytes += _BYTES_PER_IMPORTANCE_BYTE * min(size, MOST_BYTES)
     helper_pipe.confine(memory_bytes + request.threads * _THREAD_BYTES)
     try:
         _run(request)

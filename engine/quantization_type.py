@@ -19,6 +19,8 @@ class QuantizationType(msgspec.Struct, frozen=True):
     """Per weight, about: what llama-quantize tells of a model of 8 B parameters. Orders the types by what they keep."""
     needs_importance: bool = False
     """Whether llama.cpp refuses it without an importance matrix."""
+    uses_importance: bool = True
+    """Whether an importance matrix makes another file of it."""
 
     @property
     def is_float(self) -> bool:
@@ -32,10 +34,10 @@ class QuantizationType(msgspec.Struct, frozen=True):
 QUANTIZATION_TYPES = {
     each.name: each
     for each in (
-        QuantizationType("F32", 0, 32.0),
-        QuantizationType("F16", 1, 16.0),
-        QuantizationType("BF16", 32, 16.0),
-        QuantizationType("Q8_0", 7, 8.5),
+        QuantizationType("F32", 0, 32.0, uses_importance=False),
+        QuantizationType("F16", 1, 16.0, uses_importance=False),
+        QuantizationType("BF16", 32, 16.0, uses_importance=False),
+        QuantizationType("Q8_0", 7, 8.5, uses_importance=False),
         QuantizationType("Q6_K", 18, 6.56),
         QuantizationType("Q5_1", 9, 6.0),
         QuantizationType("Q5_K_M", 17, 5.7),
@@ -47,7 +49,7 @@ QUANTIZATION_TYPES = {
         QuantizationType("Q4_0", 2, 4.5),
         QuantizationType("IQ4_NL", 25, 4.5),
         QuantizationType("IQ4_XS", 30, 4.25),
-        QuantizationType("MXFP4_MOE", 38, 4.25),
+        QuantizationType("MXFP4_MOE", 38, 4.25, uses_importance=False),
         QuantizationType("Q3_K_L", 13, 4.3),
         QuantizationType("Q3_K_M", 12, 4.0),
         QuantizationType("Q3_K_S", 11, 3.64),
@@ -71,12 +73,15 @@ QUANTIZATION_TYPES = {
 }
 OFFERED_TYPES = tuple(each.name for each in QUANTIZATION_TYPES.values() if not each.needs_importance)
 """Those that need nothing but the file, best kept first."""
+WEIGHED_TYPES = tuple(each.name for each in QUANTIZATION_TYPES.values() if each.needs_importance)
+"""Those that need an importance matrix, too."""
 
 
-def quantization_type(name: str, *, param: str = "to") -> QuantizationType:
+def quantization_type(name: str, *, param: str = "to", is_weighed: bool = False) -> QuantizationType:
     """The type of that ``name``, in any case. Raises InvalidRequest, which lists them; ``param`` is the option's name.
 
-    One that needs an importance matrix is refused here: nothing in nibble computes one.
+    ``is_weighed`` is whether there is an importance matrix: without it a type that needs one is refused, and with it
+    one that makes no use of it.
     """
     found = QUANTIZATION_TYPES.get(name.strip().upper().replace("-", "_"))
     offered = ", ".join(OFFERED_TYPES)
@@ -86,11 +91,17 @@ def quantization_type(name: str, *, param: str = "to") -> QuantizationType:
         raise InvalidRequest(
             f"'{name[:40]}' is no type of quantisation{hint}; there are {offered}", param=param
         )
-    if found.needs_importance:
+    if found.needs_importance and not is_weighed:
         raise InvalidRequest(
-            f"{found.name} needs an importance matrix, which tells how much each weight counts and which nibble does "
-            f"not compute: fetch a file of that type that was made with one, or choose of {offered}",
+            f"{found.name} needs an importance matrix, which tells how much each weight counts: have 'nibble quantize"
+            " --imatrix' (imatrix in the API) take one that llama-imatrix has made, fetch a file of that type, or"
+            f" choose of {offered}",
             param=param,
+        )
+    if is_weighed and not found.uses_importance:
+        raise InvalidRequest(
+            f"{found.name} makes no use of an importance matrix: leave it out, or choose another type",
+            param="imatrix",
         )
     return found
 

@@ -3,6 +3,7 @@
 Format: llama-quant.cpp (``llama_model_quantize_impl``). A tensor's line comes in pieces, as it is worked on:
 ``[ 246/ 272] blk.27.attn_k.weight - [ 576, 192, 1, 1], type = q4_1, converting to q5_0 .. size = 0.07 MiB -> ...``;
 where nothing is written, ``size = 0.07 MiB -> 0.07 MiB (q5_0)``, and of a tensor that stays as it is, its size alone.
+Where there is an importance matrix that does not tell of the tensor, lines of their own say so in between.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _TENSOR = re.compile(
 _FILE_TYPE = re.compile(r"- kv +\d+: +general\.file_type u32 += (?P<number>\d{1,9})$")
 _FALLBACKS = re.compile(r"WARNING: (?P<count>\d+) of \d+ tensor\(s\) required fallback")
 _FAILURE = re.compile(r"failed to quantize: (?P<cause>.*)")
+_ASIDE = "\n====== "
 
 
 class LoggedTensor(msgspec.Struct, frozen=True):
@@ -57,6 +59,8 @@ class QuantizerLog:
 
     def read(self, text: str, *, is_error: bool = False) -> bool:
         """Take in a piece of the log; whether a line about a tensor has ended with it."""
+        if text.startswith(_ASIDE):
+            return False  # what comes next goes on with the line that this breaks
         self._line += text
         *lines, self._line = self._line.split("\n")
         if is_error:

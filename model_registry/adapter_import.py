@@ -17,8 +17,8 @@ from model_registry.model_adapter import ModelAdapter, is_adapter_name
 from model_registry.model_import import trial_config
 from model_registry.model_link import link_model, unlink
 from model_registry.registration import models_directory, run_blocking
-from model_registry.registry import default_sources
 from model_registry.shelf import Shelf
+from model_registry.sources.default_sources import default_sources
 from model_registry.sources.found_adapter import find_adapter
 from model_registry.store.model_store import ModelStore
 from model_registry.store.store_error import StoreError

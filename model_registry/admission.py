@@ -12,7 +12,7 @@ from model_registry.adapted_model import AdaptedModel
 from model_registry.allowance import Allowance, allow
 from model_registry.config import RegistryConfig
 from model_registry.memory import KV_FLOOR_BYTES, estimate_bytes, least_bytes
-from model_registry.memory_forecast import collapse
+from model_registry.memory_forecast import Shortage
 from model_registry.model import Model
 
 
@@ -71,7 +71,7 @@ class Admission:
         """How much must be given back before ``model`` may load; 0 or less is none.
 
         One that is alone is not refused because its weights exceed the memory: on a small machine weights that are
-        mapped from the file work slowly where an estimate says no. See ``warning``.
+        mapped from the file work slowly where an estimate says no. See ``shortage``.
         """
         needed, booked = self.needed_bytes(model), sum(self._booked.values())
         missing = 0
@@ -99,13 +99,12 @@ class Admission:
         given_back = sum(map(self.held_bytes, loaded))
         return available is None or self._least_bytes(model) <= available + given_back
 
-    def warning(self, model: Model) -> str | None:
-        """What is to be expected of a load for which there is too little memory. To be asked once it is booked."""
+    def shortage(self, model: Model) -> Shortage | None:
+        """Of a load for which there is too little memory. To be asked once it is booked."""
         needed, available = self.needed_bytes(model), self._available()
         if available is None or needed <= available:
             return None
-        told = collapse(self._file_bytes(model), needed, available)
-        return f"{model.id}: {told}; take a smaller file, or give the server more memory"
+        return Shortage(self._file_bytes(model), needed, available)
 
     def _least_bytes(self, model: Model) -> int:
         adapters = sum(model.adapter_bytes.values())

@@ -49,7 +49,8 @@ class Blobs:
     def keep(self, file: Path, digest: str, name: str) -> Path:
         """Take in ``file``, which is on the medium and has that digest, as ``name`` of the models directory.
 
-        It must lie on the same file system; it is gone then, also where its bytes were here already. Raises
+        It must lie on the same file system; it is gone then, also where its bytes were here already, unless the disk
+        fails at that: with its name it is kept, and who makes such files removes what was left of them. Raises
         FileExistsError where the name is another file's. Whatever it raises, ``file`` is there as before.
         """
         with self._locked():
@@ -64,7 +65,8 @@ class Blobs:
                 if is_new and not file.exists():
                     self._system.rename(blob, file)
                 raise
-            self._system.remove(file)
+            with contextlib.suppress(OSError):
+                self._system.remove(file)
             return path
 
     def name(self, digest: str, name: str) -> Path:

@@ -12,7 +12,9 @@ from engine.errors import InternalError, NibbleError
 from model_registry.admission import Admission
 from model_registry.allowance import Allowance
 from model_registry.config import RegistryConfig
+from model_registry.disk_speed import disk_bytes_s
 from model_registry.engine_handle import StartEngine
+from model_registry.memory_forecast import Shortage
 from model_registry.model import Model
 
 _logger = logging.getLogger("nibble.registry")
@@ -95,11 +97,12 @@ class ModelLoader:
             # No await between the room and its booking: another load would take it.
             with self._admission.book(model, allowance):
                 config = model.engine_config(self._config)
-                model.warning = self._admission.warning(model)
+                shortage = self._admission.shortage(model)
+                await asyncio.to_thread(model.source.check, model.found)
+                model.warning = None if shortage is None else await _warning(model, shortage)
                 if model.warning is not None:
                     _logger.warning("%s", model.warning)
                     config = msgspec.structs.replace(config, spares_memory=True)
-                await asyncio.to_thread(model.source.check, model.found)
                 engine = await self._start_engine(allowance.within(config) if allowance else config)
         except NibbleError as error:
             self._fail(model, error)
@@ -123,3 +126,9 @@ class ModelLoader:
     async def _unload(self, model: Model) -> None:
         if model.engine is not None:
             await model.engine.stop()
+
+
+async def _warning(model: Model, shortage: Shortage) -> str:
+    """What is to be expected of ``model``, by the speed of the disk that it lies on."""
+    speed = await asyncio.to_thread(disk_bytes_s, model.found.path)
+    return f"{model.id}: {shortage.told(speed)}; take a smaller file, or give the server more memory"

@@ -17,7 +17,7 @@ from model_registry.model import Model
 from model_registry.model_import import try_out
 from model_registry.model_settings import ModelSettings
 from model_registry.pull.pull_error import PullCancelled
-from model_registry.registry import default_sources
+from model_registry.sources.default_sources import default_sources
 from model_registry.sources.directory import DirectorySource
 from model_registry.sources.gguf_layout import read_layout
 from model_registry.store.model_record import FileRecord, ModelRecord

@@ -30,8 +30,7 @@ from model_registry.preload import Preload
 from model_registry.residence import Residence
 from model_registry.room_maker import RoomMaker
 from model_registry.shelf import Shelf
-from model_registry.sources.bundled import BundledSource
-from model_registry.sources.directory import DirectorySource
+from model_registry.sources.default_sources import default_sources
 from model_registry.sources.found_model import ModelSource
 from model_registry.store.model_record import FileRecord
 from model_registry.store.model_store import ModelStore
@@ -361,9 +360,3 @@ class ModelRegistry:
     def _after_load(self, model: Model, _load: asyncio.Task[None]) -> None:
         self._residence.rest(model)
         self._adapters.sync(model, self._shelf.adapters_of(model))
-
-
-def default_sources(config: RegistryConfig) -> tuple[ModelSource, ...]:
-    """The user's directory first: where ids collide, his file is the one that counts."""
-    bundled = BundledSource(config.data_dir)
-    return (DirectorySource(config.models_dir), bundled) if config.models_dir else (bundled,)

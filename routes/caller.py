@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Literal, Protocol
-
-from starlette.requests import Request
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from engine.errors import InternalError
 from generation.events import Usage
+
+if TYPE_CHECKING:  # every command reads the settings, and with them this; few of them serve anybody
+    from starlette.requests import Request
 
 Scope = Literal["inference", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = ("inference", "admin")

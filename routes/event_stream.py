@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from routes.disconnect import outstays
 from routes.outbox import Outbox
-from routes.services import RequestPolicy
+from routes.request_policy import RequestPolicy
 from routes.work import settle
 
 # It logs each chunk, and so what users read, at DEBUG.

@@ -15,7 +15,7 @@ from routes.field_path import field_path, most_telling, remove, steps_of
 from routes.http_errors import BodyTimeout, RequestTooLarge, UnsupportedMediaType
 from routes.json_scan import scan_json
 from routes.not_served import UNSUPPORTED_FIELD
-from routes.services import RequestPolicy
+from routes.request_policy import RequestPolicy
 from routes.wire_body import WireObject
 
 BodyT = TypeVar("BodyT", bound=WireObject)

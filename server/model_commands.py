@@ -235,8 +235,8 @@ def _aliases(store: ModelStore) -> dict[str, str]:
 def open_shelf(settings: Settings) -> tuple[Shelf, ModelStore]:
     """Every model that a server with these settings would have; problems go to standard error."""
     from engine.errors import NibbleError
-    from model_registry.registry import default_sources
     from model_registry.shelf import Shelf
+    from model_registry.sources.default_sources import default_sources
     from model_registry.store.model_store import ModelStore
 
     config = settings.registry_config()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.quantization_type import OFFERED_TYPES
+from engine.quantization_type import OFFERED_TYPES, WEIGHED_TYPES
 from server.command_line import (
     AsJson,
     ConfigFile,
@@ -45,10 +46,24 @@ def install(app: typer.Typer) -> None:
 
 def quantize(
     model: ModelName,
-    to: Annotated[str, typer.Option("--to", help=f"Type to make, in any case: {', '.join(OFFERED_TYPES)}.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help=f"Type to make, in any case: {', '.join(OFFERED_TYPES)}; with --imatrix also"
+            f" {', '.join(WEIGHED_TYPES)}.",
+        ),
+    ],
     name: Annotated[
         str | None,
         typer.Option(help="Name of the new model [default: the model's, with the type].", show_default=False),
+    ] = None,
+    imatrix: Annotated[
+        Path | None,
+        typer.Option(
+            help="Importance matrix, made of the model by llama.cpp's llama-imatrix: GGUF, or the older .dat.",
+            show_default=False,
+        ),
     ] = None,
     allow_requantize: AllowRequantize = False,
     threads: Threads = None,
@@ -63,7 +78,9 @@ def quantize(
     quantizer = quantizer_of(settings, shelf, store)
     end_on_sigterm()
     with told():
-        plan = quantizer.plan(shelf.bare(model), to, name=name, allow_requantize=allow_requantize)
+        plan = quantizer.plan(
+            shelf.bare(model), to, name=name, allow_requantize=allow_requantize, imatrix=imatrix
+        )
         say(_announced(plan))
         with (
             progress_bar(f"{plan.target.name}") as progress,
@@ -82,6 +99,8 @@ def quantize(
                 "estimated_bytes": plan.target_bytes,
                 "parent_bytes": plan.source_bytes,
                 "fallback_tensors": plan.fallbacks,
+                "imatrix": str(plan.imatrix) if plan.imatrix else None,
+                "unweighed_tensors": plan.unweighed,
                 "cost": plan.cost,
             }
         )
@@ -102,6 +121,11 @@ def _announced(plan: QuantizationPlan) -> str:
         lines.append(
             f"{plan.fallbacks} of {len(plan.tensor_bytes)} tensors have rows that do not divide into blocks of"
             f" {plan.to.name}, and get the next larger type"
+        )
+    if plan.unweighed:
+        lines.append(
+            f"{plan.unweighed} of {len(plan.tensor_bytes)} tensors are rounded without the importance matrix, which"
+            " does not tell of them"
         )
     if plan.cost:
         lines.append(plan.cost)

@@ -23,7 +23,7 @@ from engine.template_choice import read_template
 from model_registry.config import RegistryConfig
 from model_registry.model_adapter import read_model_adapter
 from model_registry.model_settings import ModelSettings
-from routes.services import RequestPolicy
+from routes.request_policy import RequestPolicy
 from server.keys.static_keys import VARIABLES
 from server.model_tables import model_tables
 from server.receipt_limits import ReceiptLimits

@@ -115,8 +115,8 @@ def _verified(model: Model, settings: Settings, *, load: bool, quiet: bool) -> V
 
 def _known(settings: Settings) -> set[str]:
     """Ids of all models there are, and of all with an adapter. A look and no full shelf, which wants one at least."""
-    from model_registry.registry import default_sources
     from model_registry.shelf import Shelf
+    from model_registry.sources.default_sources import default_sources
     from model_registry.store.model_store import ModelStore
 
     config = settings.registry_config()

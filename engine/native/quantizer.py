@@ -9,6 +9,7 @@ from typing import Any
 import llama_cpp as llama
 from llama_cpp import _ggml
 
+from engine.importance_matrix import Importance
 from engine.native import library
 from engine.quantization_type import QuantizationType
 from engine.quantizer_log import QuantizerLog
@@ -24,6 +25,7 @@ def quantize(
     threads: int,
     allow_requantize: bool,
     is_dry: bool,
+    importance: Importance | None = None,
     on_tensor: Callable[[QuantizerLog], None] = lambda log: None,
 ) -> tuple[bool, QuantizerLog]:
     """Write ``source``, all its parts, as one file of type ``to`` at ``target``; where ``is_dry``, only plan it.
@@ -47,10 +49,23 @@ def quantize(
         params.ftype = to.number
         params.allow_requantize = allow_requantize
         params.dry_run = is_dry
+        if importance:
+            # Also where nothing is written: with it, some types are mixed otherwise.
+            params.imatrix = _entries(importance)
         status = llama.llama_model_quantize(source.encode(), target.encode(), params)
     finally:
         library.restore_log()
     return status == 0, log
+
+
+def _entries(importance: Importance) -> Any:
+    """As llama.cpp takes them: an array that ends with an entry without a name. It leads into ``importance``."""
+    entries = (llama.llama_model_imatrix_data * (len(importance) + 1))()
+    for entry, (name, weights) in zip(entries, importance.items(), strict=False):
+        entry.name = name.encode()
+        entry.data = weights.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        entry.size = weights.size
+    return entries
 
 
 def tensor_blocks() -> dict[str, tuple[int, int]]:

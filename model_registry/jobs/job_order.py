@@ -40,6 +40,8 @@ class QuantizeOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Of the new one; None is that of the other with the type behind it."""
     allow_requantize: bool = False
     """Whether a file that is quantised already will do, which costs more of what it knows."""
+    imatrix: str | None = None
+    """The path of an importance matrix."""
 
 
 JobOrder = PullOrder | ImportOrder | VerifyOrder | QuantizeOrder

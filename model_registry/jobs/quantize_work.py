@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from model_registry.jobs.job_order import QuantizeOrder
 from model_registry.jobs.job_report import JobReport
 from model_registry.jobs.workshop import Workshop
 from model_registry.quantize.quantizer import Quantizer
 from model_registry.registration import models_directory
-from model_registry.registry import default_sources
 from model_registry.shelf import Shelf
+from model_registry.sources.default_sources import default_sources
 from model_registry.store.model_store import ModelStore
 
 
@@ -26,6 +28,7 @@ def quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> str
         order.to,
         name=order.name,
         allow_requantize=order.allow_requantize,
+        imatrix=Path(order.imatrix) if order.imatrix else None,
         cancel=report.cancel,
     )
     report.say(f"writing {plan.target.name}, some {plan.target_bytes / 1e6:,.1f} MB")

@@ -37,6 +37,10 @@ class QuantizationPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Of each tensor in the new file, in its order."""
     fallbacks: int
     """Tensors that get another type than ``to`` has for them, since their rows do not divide into its blocks."""
+    imatrix: Path | None = None
+    """The file that tells how much each column counts."""
+    unweighed: int = 0
+    """Tensors that are rounded, and of which that file does not tell."""
 
     @property
     def cost(self) -> str:
@@ -78,7 +82,14 @@ def source_type(planned: Planned) -> QuantizationType | None:
 
 
 def plan_of(
-    planned: Planned, *, model: str, source: Path, source_bytes: int, to: QuantizationType, target: Path
+    planned: Planned,
+    *,
+    model: str,
+    source: Path,
+    source_bytes: int,
+    to: QuantizationType,
+    target: Path,
+    imatrix: Path | None = None,
 ) -> QuantizationPlan:
     """The plan that ``planned``, which the quantiser has told, makes."""
     return QuantizationPlan(
@@ -94,4 +105,6 @@ def plan_of(
         target_bytes=estimated_bytes(source_bytes, planned.tensors),
         tensor_bytes=tuple(padded(tensor.after_bytes) for tensor in planned.tensors),
         fallbacks=planned.fallbacks,
+        imatrix=imatrix,
+        unweighed=planned.unweighed,
     )

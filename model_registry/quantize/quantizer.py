@@ -82,12 +82,15 @@ class Quantizer:
         *,
         name: str | None = None,
         allow_requantize: bool = False,
+        imatrix: Path | None = None,
         threads: int | None = None,
         progress: Progress = no_progress,
         cancel: threading.Event | None = None,
     ) -> FileRecord:
         """Plan and carry out at once; see ``plan``, ``written`` and ``keep``."""
-        plan = self.plan(model, to, name=name, allow_requantize=allow_requantize, cancel=cancel)
+        plan = self.plan(
+            model, to, name=name, allow_requantize=allow_requantize, imatrix=imatrix, cancel=cancel
+        )
         with self.written(plan, threads=threads, progress=progress, cancel=cancel) as new:
             return self.keep(plan, new, cancel=cancel)
 
@@ -98,18 +101,26 @@ class Quantizer:
         *,
         name: str | None = None,
         allow_requantize: bool = False,
+        imatrix: Path | None = None,
         cancel: threading.Event | None = None,
     ) -> QuantizationPlan:
-        """What would be made of ``model``, whose parts become one file; ``name`` is the new one's, without ``.gguf``.
+        """What would be made of ``model``, whose parts become one file; ``name`` is the new one's, without ``.gguf``,
+        and ``imatrix`` a file of llama-imatrix, which some types need and most are better with.
 
         Raises InvalidRequest (a type that is none, or that the file has already; a name that is taken; a file that is
-        quantised already, unless ``allow_requantize``), ModelLoadFailed, InsufficientDisk and QuantizationCancelled.
+        quantised already, unless ``allow_requantize``; an importance matrix that is none, or not this model's, or of
+        no use), ModelLoadFailed, InsufficientDisk and QuantizationCancelled.
         """
-        kind = quantization_type(to)
+        kind = quantization_type(to, is_weighed=imatrix is not None)
         stem = checked_name(name) if name is not None else twin_name(model.id, kind)
         self._check_free(stem)
         return self.plan_file(
-            model, kind, self.target(stem), allow_requantize=allow_requantize, cancel=cancel
+            model,
+            kind,
+            self.target(stem),
+            allow_requantize=allow_requantize,
+            imatrix=imatrix and imatrix.expanduser().absolute(),
+            cancel=cancel,
         )
 
     def target(self, stem: str) -> Path:
@@ -127,12 +138,13 @@ class Quantizer:
         target: Path,
         *,
         allow_requantize: bool,
+        imatrix: Path | None = None,
         cancel: threading.Event | None = None,
     ) -> QuantizationPlan:
         """The same of a file that need not become a model. What killed processes have left there is removed."""
         sweep(target.parent)
         found = model.found
-        planned = self._planned(model, to, cancel)
+        planned = self._planned(model, to, cancel, imatrix)
         plan = plan_of(
             planned,
             model=model.id,
@@ -140,6 +152,7 @@ class Quantizer:
             source_bytes=found.file_bytes,
             to=to,
             target=target,
+            imatrix=imatrix,
         )
         if plan.source_type == to or all(tensor.before == tensor.after for tensor in planned.tensors):
             raise InvalidRequest(f"{model.id} is {to.name} already: choose another type", param="to")
@@ -168,7 +181,7 @@ class Quantizer:
         new.begin()
         try:
             order = msgspec.structs.replace(
-                self._order(plan.source, plan.source_bytes, plan.to),
+                self._order(plan.source, plan.source_bytes, plan.to, plan.imatrix),
                 target=str(new.path),
                 threads=choose_threads(threads).count,
             )
@@ -236,23 +249,31 @@ class Quantizer:
                 param="name",
             )
 
-    def _order(self, source: Path, source_bytes: int, to: QuantizationType) -> Quantize:
+    def _order(self, source: Path, source_bytes: int, to: QuantizationType, imatrix: Path | None) -> Quantize:
         return Quantize(
             source=str(source),
             source_bytes=source_bytes,
             to=to.name,
             threads=1,
+            imatrix=str(imatrix or ""),
             # Who does not want that is refused by the plan, which tells more of it than llama.cpp does.
             allow_requantize=True,
         )
 
-    def _planned(self, model: Model, to: QuantizationType, cancel: threading.Event | None) -> Planned:
+    def _planned(
+        self,
+        model: Model,
+        to: QuantizationType,
+        cancel: threading.Event | None,
+        imatrix: Path | None = None,
+    ) -> Planned:
         if model.found.failure is not None:
             raise ModelLoadFailed(model.found.failure)
         model.source.check(model.found)
-        order = self._order(model.found.path, model.found.file_bytes, to)
+        order = self._order(model.found.path, model.found.file_bytes, to, imatrix)
         (planned,) = (line for line in self._heard(order, cancel) if isinstance(line, Planned))
         return planned
 
     def _heard(self, order: Quantize, cancel: threading.Event | None) -> Generator[Planned | Written]:
-        return heard(_MODULE, order, _DECODER, name=Path(order.source).name, cancel=cancel)
+        files = [Path(file).name for file in (order.source, order.imatrix) if file]
+        return heard(_MODULE, order, _DECODER, name=" with ".join(files), cancel=cancel)

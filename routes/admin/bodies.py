@@ -57,6 +57,8 @@ class QuantizeBody(ModelBody):
     """Of the new model; null is that of the old with the type behind it."""
     allow_requantize: bool | None = None
     """Whether a file that is quantised already will do."""
+    imatrix: Annotated[str, Field(min_length=1, max_length=4096, pattern="^/")] | None = None
+    """A file of the server's machine: an importance matrix, which llama.cpp's llama-imatrix has made of the model."""
 
 
 def _settings_schema() -> Schema:

@@ -88,9 +88,10 @@ def build_router(services: Services) -> APIRouter:
         return begun(
             QuantizeOrder(
                 model=detail.id,
-                to=quantization_type(body.to).name,
+                to=quantization_type(body.to, is_weighed=body.imatrix is not None).name,
                 name=None if body.name is None else checked_name(body.name),
                 allow_requantize=bool(body.allow_requantize),
+                imatrix=body.imatrix,
             )
         )
 

@@ -31,8 +31,8 @@ def check_settings(settings: Settings) -> Finding:
 def check_models(settings: Settings) -> Finding:
     """Whether there is a model, and which are not as they should be. Nothing is loaded: ``nibble verify`` does that."""
     from engine.errors import NibbleError
-    from model_registry.registry import default_sources
     from model_registry.shelf import Shelf
+    from model_registry.sources.default_sources import default_sources
     from model_registry.store.model_store import ModelStore
 
     config = settings.registry_config()

@@ -1,8 +1,9 @@
-"""What the API process must never load."""
+"""What the API process must never load, and what a command does not wait for."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,3 +21,23 @@ def test_the_api_process_loads_no_native_code_of_the_engine() -> None:
     assert "server.app" in loaded
     assert [name for name in loaded if name.split(".")[0] == "llama_cpp"] == []
     assert [name for name in loaded if name.startswith("engine.native")] == []
+
+
+def test_a_command_that_only_looks_loads_nothing_of_what_serves(tmp_path: Path) -> None:
+    """``nibble list`` is typed often, and most of its time are imports."""
+    program = (
+        "import json, sys; from server.cli import app; app(['list', '--json'], standalone_mode=False);"
+        " print(json.dumps(sorted(sys.modules)))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "NIBBLE_DATA_DIR": str(tmp_path)},
+    )
+    loaded = set(json.loads(told.stdout.splitlines()[-1]))
+    assert "model_registry.shelf" in loaded
+    heavy = ("starlette", "fastapi", "uvicorn", "httpx", "numpy", "llama_cpp", "model_registry.registry")
+    assert loaded.isdisjoint(heavy)

@@ -20,6 +20,7 @@ from tests.end_to_end.live_server import MODEL, LiveServer
 from tests.end_to_end.patience import PATIENCE_S, eventually
 from tests.engine.real import model_path
 from tests.fixtures.tiny_gguf import Tiny, TinyAdapter, write_tiny, write_tiny_adapter
+from tests.fixtures.tiny_imatrix import sums_for, write_imatrix
 from tests.model_registry.pull.file_server import FileServer, Handler, file_server
 from tests.server.nibble_process import NIBBLE, clean_environment
 
@@ -242,6 +243,13 @@ def test_import_verify_and_quantize_are_jobs(admin: Admin, tmp_path: Path) -> No
     new = done("quantize", {"model": "elsewhere", "to": "Q8_0"})
     assert (new["state"], new["model"]) == ("succeeded", "elsewhere-q8_0"), new
     use(admin, "elsewhere-q8_0")
+    imatrix = write_imatrix(tmp_path / "imatrix.gguf", sums_for(elsewhere))
+    weighed: dict[str, object] = {"model": "elsewhere", "to": "Q4_0", "imatrix": str(imatrix)}
+    assert done("quantize", weighed)["model"] == "elsewhere-q4_0"
+    for other, why in (("/etc/passwd", "is no importance matrix"), ("/nothing.gguf", "there is no file")):
+        failed = done("quantize", weighed | {"name": "no", "imatrix": other})
+        assert why in str(failed["message"])
+        assert "root" not in str(failed["message"]), "nothing of what it holds is told"
     # The same size, other bytes: what verifying is for.
     with elsewhere.open("r+b") as file:
         file.seek(-5, os.SEEK_END)

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 
 from engine.errors import InsufficientDisk, InsufficientMemory, InvalidRequest, ModelLoadFailed
+from engine.importance_matrix import Importance, read_importance
 from engine.native import quantizer
 from engine.quantization import PlannedTensor, _plan, estimated_bytes, quantization_fault
 from engine.quantization_type import OFFERED_TYPES, QUANTIZATION_TYPES, QuantizationType
 from engine.quantizer_log import QuantizerLog
 from tests.fixtures.tiny_gguf import Tiny, write_tiny
+from tests.fixtures.tiny_imatrix import sums_for, write_imatrix
 
 _METADATA_BYTES = 4096
 """What llama.cpp's own keys may add to a file or take from it."""
@@ -49,9 +51,38 @@ def test_the_estimate_is_the_size(to: str, width: int, layers: int, seed: int) -
         } == written
 
 
-def _quantize(source: Path, target: Path | None, kind: QuantizationType) -> tuple[bool, QuantizerLog]:
+@pytest.mark.parametrize("to", QUANTIZATION_TYPES)
+def test_a_type_makes_use_of_an_importance_matrix_or_says_so(tmp_path: Path, to: str) -> None:
+    kind = QUANTIZATION_TYPES[to]
+    source = write_tiny(tmp_path / "a.gguf", Tiny(width=256, layers=1))
+    made: list[bytes] = []
+    # Those that need one are slow to make, and what they make of it needs no proof.
+    for seed in (1,) if kind.needs_importance else (1, 2):
+        importance = read_importance(write_imatrix(tmp_path / "imatrix.gguf", sums_for(source, seed=seed)))
+        succeeded, log = _quantize(source, tmp_path / "b.gguf", kind, importance)
+        assert succeeded, log.cause
+        made.append((tmp_path / "b.gguf").read_bytes())
+        succeeded, planned = _quantize(source, None, kind, importance)
+        assert _plan(planned, importance).tensors == _plan(log, importance).tensors
+    succeeded, log = _quantize(source, tmp_path / "b.gguf", kind)
+    assert succeeded is not kind.needs_importance
+    if succeeded:
+        assert (made[0] != made[1]) is kind.uses_importance
+    else:
+        assert "give one" in quantization_fault("a.gguf", to, log).message
+
+
+def _quantize(
+    source: Path, target: Path | None, kind: QuantizationType, importance: Importance | None = None
+) -> tuple[bool, QuantizerLog]:
     return quantizer.quantize(
-        str(source), str(target or ""), kind, threads=1, allow_requantize=True, is_dry=target is None
+        str(source),
+        str(target or ""),
+        kind,
+        threads=1,
+        allow_requantize=True,
+        is_dry=target is None,
+        importance=importance,
     )
 
 
@@ -78,6 +109,11 @@ def test_an_estimate_holds_metadata_and_padded_tensors(sizes: list[tuple[int, in
     ("line", "error", "words"),
     [
         ("this quantization requires an imatrix!", InvalidRequest, "importance matrix"),
+        (
+            "Missing importance matrix for tensor blk.0.attn_k.weight in a very low-bit quantization",
+            InvalidRequest,
+            "does not tell of blk.0.attn_k.weight, and Q4_0 needs that",
+        ),
         ("requantizing from type q4_1 is disabled", InvalidRequest, "is quantised already"),
         ("no tensor type fallback is defined for type q1_0", InvalidRequest, "do not divide into blocks"),
         ("basic_ios::clear: iostream error", InsufficientDisk, "make room on the disk"),

@@ -6,7 +6,13 @@ import llama_cpp
 import pytest
 
 from engine.errors import InvalidRequest
-from engine.quantization_type import OFFERED_TYPES, QUANTIZATION_TYPES, quantization_type, type_of_number
+from engine.quantization_type import (
+    OFFERED_TYPES,
+    QUANTIZATION_TYPES,
+    WEIGHED_TYPES,
+    quantization_type,
+    type_of_number,
+)
 
 
 def test_the_numbers_are_those_of_this_build() -> None:
@@ -42,6 +48,15 @@ def test_what_is_no_type_is_told_with_the_list() -> None:
 
 
 def test_what_needs_more_than_the_file_says_so() -> None:
-    with pytest.raises(InvalidRequest, match="needs an importance matrix"):
+    with pytest.raises(InvalidRequest, match=r"needs an importance matrix.*quantize --imatrix") as caught:
         quantization_type("iq2_xxs")
+    assert caught.value.param == "to"
     assert "IQ2_XXS" not in OFFERED_TYPES
+    assert set(OFFERED_TYPES) | set(WEIGHED_TYPES) == set(QUANTIZATION_TYPES)
+    assert quantization_type("iq2_xxs", is_weighed=True).name == "IQ2_XXS"
+
+
+def test_a_matrix_that_would_be_of_no_use_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="Q8_0 makes no use of an importance matrix") as caught:
+        quantization_type("q8_0", is_weighed=True)
+    assert caught.value.param == "imatrix"

@@ -62,3 +62,16 @@ def test_the_cause_is_heard() -> None:
 @given(st.text(alphabet="[]/-, 0123456789type=kv\n:.->()", max_size=300))
 def test_no_text_breaks_it(text: str) -> None:
     QuantizerLog().read(text)
+
+
+def test_a_line_goes_on_behind_what_the_importance_matrix_does_not_tell() -> None:
+    log, ends = QuantizerLog(), 0
+    for piece in (
+        "[   1/  21] token_embd.weight - [    64,    260,      1,      1], type =    f32, ",
+        "\n====== llama_model_quantize_impl: did not find weights for token_embd.weight\n",
+        "converting to q8_0 .. ",
+        "size =     0.07 MiB ->     0.07 MiB\n",
+    ):
+        ends += log.read(piece)
+    assert ends == 1
+    assert log.tensors == [LoggedTensor(1, 21, "token_embd.weight", (64, 260, 1, 1), "f32", "q8_0")]

@@ -9,8 +9,9 @@ import httpx
 from fastapi import FastAPI
 
 from routes.openai.errors import install
+from routes.request_policy import RequestPolicy
 from routes.router import build_routes
-from routes.services import RequestPolicy, Services
+from routes.services import Services
 from tests.fakes.callers import FakeCallers, FakeUsage
 from tests.fakes.engine import FakeEngine
 from tests.fakes.jobs import FakeJobs

@@ -11,7 +11,17 @@ from tests.faults.rehearsal import KINDS
 from tests.faults.rehearsals import MOST_CALLS, CannotRehearse, Rehearsal, rehearsals
 
 BROKEN, TORN = 1, 3
-ACTS = ("first key", "second key", "revoked key", "first usage", "more usage", "aliases", "prefix", "pull")
+ACTS = (
+    "first key",
+    "second key",
+    "revoked key",
+    "first usage",
+    "more usage",
+    "aliases",
+    "prefix",
+    "pull",
+    "quantisation",
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from engine.errors import InsufficientMemory, ModelBusy, ModelLoadTimeout, QueueFull
 from model_registry.jobs.job_order import ImportOrder, PullOrder, QuantizeOrder, VerifyOrder
 from model_registry.model_settings import ModelSettings
-from routes.services import RequestPolicy
+from routes.request_policy import RequestPolicy
 from tests.fakes.callers import FakeCaller
 from tests.fakes.house import ADMIN_BODIES, House
 from tests.fakes.registry import MODEL, card
@@ -144,7 +144,16 @@ async def test_orders_become_jobs(house: House, http: httpx.AsyncClient) -> None
         assert (await http.get(told.headers["location"])).json() == job
     assert house.jobs.orders == [PullOrder("hf:a/b"), ImportOrder("/m/x.gguf"), VerifyOrder(MODEL), QUANTIZED]
     assert len((await http.get("/admin/v1/jobs")).json()["data"]) == 4
-    for wrong in ({"to": "Q9"}, {"to": "IQ1_S"}, {"to": "Q4_0", "name": "../x"}):
+    weighed = {"model": MODEL, "to": "iq1_s", "imatrix": "/m/imatrix.gguf"}
+    assert (await http.post(f"{BASE}/quantize", json=weighed)).status_code == 202
+    assert QuantizeOrder(model=MODEL, to="IQ1_S", imatrix="/m/imatrix.gguf") in house.jobs.orders
+    for wrong in (
+        {"to": "Q9"},
+        {"to": "IQ1_S"},
+        {"to": "Q4_0", "name": "../x"},
+        {"to": "Q4_0", "imatrix": "imatrix.gguf"},
+        {"to": "F16", "imatrix": "/m/imatrix.gguf"},
+    ):
         told = await http.post(f"{BASE}/quantize", json={"model": MODEL} | wrong)
         assert (told.status_code, told.json()["error"]["param"]) == (400, [*wrong][-1])
     assert (await http.delete("/admin/v1/jobs/" + next(iter(house.jobs.made)))).json()["state"] == "cancelled"

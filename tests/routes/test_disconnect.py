@@ -8,7 +8,7 @@ import json
 import pytest
 
 from engine.events import Accepted
-from routes.services import RequestPolicy
+from routes.request_policy import RequestPolicy
 from tests.fakes.engine import FakeEngine, Gate, Step, piece
 from tests.fakes.house import BODIES, CHAT_PATH, COMPLETIONS_PATH, House
 from tests.fakes.loopback import loopback, send_request

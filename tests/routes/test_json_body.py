@@ -10,7 +10,7 @@ import pytest
 from engine.errors import InvalidRequest, UnsupportedField
 from routes.json_body import validate
 from routes.openai.chat.body import ChatCompletionBody
-from routes.services import RequestPolicy
+from routes.request_policy import RequestPolicy
 from tests.fakes.house import CHAT_BODY, CHAT_PATH, House
 
 

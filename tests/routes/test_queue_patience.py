@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from engine.errors import InvalidRequest, QueueTimeout
 from routes.queue_patience import QUEUE_TIMEOUT_HEADER, QueuePatience, queue_patience
-from routes.services import RequestPolicy
+from routes.request_policy import RequestPolicy
 from tests.fakes.callers import FakeCaller
 from tests.fakes.house import BODIES, CHAT_BODY, CHAT_PATH, EMBEDDINGS_PATH, PLAIN_BODIES, House
 

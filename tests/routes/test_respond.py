@@ -24,7 +24,7 @@ from engine.errors import (
     WorkerDied,
 )
 from engine.events import Accepted
-from routes.services import RequestPolicy
+from routes.request_policy import RequestPolicy
 from tests.fakes.engine import FakeEngine, Gate, Script, answer, end, failing
 from tests.fakes.house import BODIES, CHAT_BODY, CHAT_PATH, COMPLETIONS_PATH, House
 from tests.fakes.registry import MODEL

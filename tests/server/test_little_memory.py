@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,11 @@ def test_weights_that_exceed_the_memory_are_mapped_told_and_right(home: Path) ->
         code, warning = server.end()
         assert code == 0
     assert "this machine lends 0." in warning
-    assert "its weights will be read from the disk for every token, at some 1.1 s a token" in warning
+    assert re.search(
+        r"its weights will be read from the disk for every token, at some [\d.,]+ s a token: just now the disk read"
+        r" [\d.,]+ MB/s",
+        warning,
+    )
     with ServerUnderTest(home, real_engine=True, NIBBLE_PRELOAD=WIDE) as server:
         assert ask(server, WIDE)[1]["choices"] == small["choices"], "little memory changes no answer"
 

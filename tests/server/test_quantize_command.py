@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.patience import eventually
 from tests.fixtures.tiny_gguf import Tiny, write_tiny
+from tests.fixtures.tiny_imatrix import sums_for, write_imatrix
 from tests.server.nibble_process import NIBBLE, clean_environment, run_nibble
 
 
@@ -66,6 +67,26 @@ def test_an_unknown_type_is_told_with_the_list_and_so_is_the_help(home: Path) ->
     assert "there are F32, F16, BF16, Q8_0" in result.stderr
     assert "Q4_K_M" in run_nibble(home, "quantize", "--help").stdout
     assert run_nibble(home, "quantize", "tiny").returncode == 2, "a type must be named"
+
+
+def test_an_importance_matrix_is_used_and_what_is_wrong_with_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    model = write_tiny(tmp_path / "models" / "tiny.gguf", Tiny(width=256, layers=1))
+    sums = sums_for(model)
+    write_imatrix(tmp_path / "imatrix.gguf", sums)
+    refused = run_nibble(tmp_path, "quantize", "tiny", "--to", "iq2_xxs")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "'nibble quantize --imatrix'" in refused.stderr
+    # A name beside where the command is given.
+    made = run_nibble(tmp_path, "quantize", "tiny", "--to", "iq2_xxs", "--imatrix", "imatrix.gguf", "--json")
+    assert made.returncode == 0, made
+    told = json.loads(made.stdout)
+    assert (told["quantisation"], told["unweighed_tensors"]) == ("IQ2_XXS", 1)
+    assert told["imatrix"] == str(tmp_path / "imatrix.gguf")
+    assert "1 of 12 tensors are rounded without the importance matrix" in made.stderr
+    wrong = run_nibble(tmp_path, "quantize", "tiny", "--to", "q4_0", "--imatrix", "models/tiny.gguf")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
+    assert "tiny.gguf is no importance matrix, or a damaged one" in wrong.stderr
 
 
 @pytest.mark.model

@@ -9,6 +9,7 @@ from engine.disk.file_system import FileSystem
 from engine.engine import Engine
 from model_registry.blobs import FOLDER, Blobs
 from model_registry.config import RegistryConfig
+from model_registry.engine_handle import StartEngine
 from model_registry.model import Model
 from model_registry.quantize.quantizer import Quantizer
 from model_registry.shelf import Shelf
@@ -39,12 +40,12 @@ class Shop:
         self._system = system
         self.look()
 
-    def look(self) -> None:
+    def look(self, start_engine: StartEngine = Engine.start) -> None:
         self.shelf = Shelf([DirectorySource(self.models)], self.store, self.config)
         if any(self.models.glob("*.gguf")):
             self.shelf.fill()
         self.quantizer = Quantizer(
-            self.shelf, self.store, self.config, self.models, Engine.start, system=self._system
+            self.shelf, self.store, self.config, self.models, start_engine, system=self._system
         )
         self.tuner = Tuner(self.shelf, self.store, self.config, self.quantizer)
 
