@@ -187,12 +187,13 @@ class ModelRegistry:
         await self._residence.unload(self._shelf.find(model_id), wait_s=wait_s, force=force)
 
     async def try_out(self, model_id: str, source: str | None = None) -> FileRecord:
-        """Load a model once in a worker of its own, and keep what that told: see ``Trial``.
+        """Load the model of that name, whichever twin may serve for it, once in a worker of its own, and keep what that
+        told: see ``Trial``.
 
         Raises ModelNotFound, ModelLoadFailed, InsufficientMemory and ModelUnavailable.
         """
         self._drain.check()
-        record = await self._trial.run(self._shelf.find(model_id), source)
+        record = await self._trial.run(self._shelf.named(model_id), source)
         await self.look()
         return record
 
