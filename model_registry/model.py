@@ -183,10 +183,11 @@ class Model:
 
     def settings(self, config: RegistryConfig) -> ModelSettings:
         """Its own, and where those say nothing, the ones of the model that it serves in the place of."""
-        own = self._own_settings(config)
-        return own if self.original is None else own.over(self.original._own_settings(config))
+        own = self.own_settings(config)
+        return own if self.original is None else own.over(self.original.own_settings(config))
 
-    def _own_settings(self, config: RegistryConfig) -> ModelSettings:
+    def own_settings(self, config: RegistryConfig) -> ModelSettings:
+        """Those that are said of it by its own names."""
         return self.settings_in_file(config).over(self.stored_settings())
 
     @property

@@ -27,6 +27,7 @@ from model_registry.model import Model
 from model_registry.model_detail import ModelDetail, detail_of
 from model_registry.model_loader import ModelLoader
 from model_registry.preload import Preload
+from model_registry.removal import SideEffect, plan_removal
 from model_registry.residence import Residence
 from model_registry.room_maker import RoomMaker
 from model_registry.shelf import Shelf
@@ -61,8 +62,8 @@ class ModelRegistry:
         self._config = config
         self._sources = default_sources(config) if sources is None else tuple(sources)
         self._clock = clock
-        store = store or ModelStore.in_directory(config.data_dir)
-        self._shelf = Shelf(self._sources, store, config)
+        self._store = store or ModelStore.in_directory(config.data_dir)
+        self._shelf = Shelf(self._sources, self._store, config)
         self._admission = admission or Admission(config)
         self._drain = Drain()
         self._residence = Residence(
@@ -76,7 +77,7 @@ class ModelRegistry:
         )
         make_room = room_maker.make_room
         self._loader = ModelLoader(config, start_engine, self._admission, make_room, clock)
-        self._trial = Trial(config, start_engine, self._admission, make_room, store)
+        self._trial = Trial(config, start_engine, self._admission, make_room, self._store)
         self._adapters = AdapterKeeper(
             clock, config.retry_pause_s, room_maker.make_room_beside, self._admission.book
         )
@@ -152,16 +153,18 @@ class ModelRegistry:
         for model in self._shelf:
             self._adapters.sync(model, self._shelf.adapters_of(model))
 
-    async def remove(self, model_id: str) -> None:
-        """Delete a model's files and forget it. Requests that hold it finish with it.
+    async def remove(self, model_id: str) -> tuple[SideEffect, ...]:
+        """Delete a model's files and forget it. Requests that hold it finish with it. Returns what else has changed.
 
         Raises ModelNotFound, InvalidRequest for a name that is no model's own id, and ModelProtected.
         """
         self._drain.check()
         found = self._shelf.adapted(model_id, is_own=True) or self._shelf.own(model_id)
-        await asyncio.to_thread(self._shelf.delete, found)
+        removal = plan_removal(found, self._shelf, self._config)
+        await asyncio.to_thread(removal.carry_out, self._store)
         _logger.info("%s was deleted by a request", found.id)
         await self.look()
+        return removal.effects
 
     async def amend(self, model_id: str, amendment: Amendment) -> None:
         """Keep new words for a model. Settings count from its next load, but for when it is unloaded.
