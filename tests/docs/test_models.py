@@ -39,6 +39,7 @@ SOURCES = [
             "shelf.py",
             "adapter_import.py",
             "registry.py",
+            "removal.py",
             "residence.py",
             "drain.py",
         )
