@@ -13,6 +13,8 @@ from model_registry.adapted_model import AdaptedModel
 from model_registry.blobs import Blobs
 from model_registry.config import RegistryConfig
 from model_registry.model import Model
+from model_registry.model_adapter import adapter_name
+from model_registry.model_settings import ModelSettings
 from model_registry.shelf import Shelf
 from model_registry.store.model_store import ModelStore
 from model_registry.store.store_error import StoreError
@@ -60,10 +62,12 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_removal(found: Model | AdaptedModel, shelf: Shelf, config: RegistryConfig) -> Removal:
-    """What deleting ``found`` comes to. Raises ModelProtected where it is not nibble's to delete."""
+    """What deleting ``found`` comes to. Raises ModelProtected where it is not nibble's to delete, or where a setting
+    names it.
+    """
     try:
         if isinstance(found, AdaptedModel):
-            return _of_adapter(found, shelf)
+            return _of_adapter(found, shelf, config)
         files = found.source.files(found.found)
     except ValueError as error:
         raise ModelProtected(str(error), param="model") from None
@@ -75,10 +79,12 @@ def plan_removal(found: Model | AdaptedModel, shelf: Shelf, config: RegistryConf
     )
 
 
-def _of_adapter(adapted: AdaptedModel, shelf: Shelf) -> Removal:
+def _of_adapter(adapted: AdaptedModel, shelf: Shelf, config: RegistryConfig) -> Removal:
     """Its file may be that of several models."""
-    path = adapted.file()
-    same = [each for each in shelf.adapters() if each.found is not None and each.found.path == path]
+    path = adapted.path
+    same = [each for each in shelf.adapters() if each.path == path]
+    for each in same:
+        _check_settings(each, shelf, config)
     others = (
         SideEffect(each.id, f"'{each.id}' goes with it: it is the same file")
         for each in same
@@ -91,6 +97,46 @@ def _of_adapter(adapted: AdaptedModel, shelf: Shelf) -> Removal:
         adapters=tuple((each.adapter.model, each.name) for each in same),
         effects=(*_names(adapted.id, shelf), *others),
     )
+
+
+def _check_settings(adapted: AdaptedModel, shelf: Shelf, config: RegistryConfig) -> None:
+    """Raises ModelProtected where a setting names the adapter that goes with it no more, or whose file is its owner's.
+
+    What the store says goes with a file of the models directory; what a person has written is his to take back.
+    """
+    if adapted.found is None:
+        raise ModelProtected(
+            f"'{adapted.id}' is named by the setting adapters (--adapters, NIBBLE_ADAPTERS or adapters in nibble.toml):"
+            " take it out there, and restart",
+            param="model",
+        )
+    model = shelf.named(adapted.adapter.model)
+    in_file = _entry(adapted.name, model.settings_in_file(config))
+    if in_file is not None:
+        names = (model.id, *(alias.lower() for alias in sorted(model.aliases)))
+        table = next(name for name in names if config.models.get(name, ModelSettings()).adapters is not None)
+        raise ModelProtected(
+            f"'{adapted.id}' is named by adapters under [models.{table}] in nibble.toml: take '{in_file}' out there,"
+            " and reload",
+            param="model",
+        )
+    entry = _entry(adapted.name, model.stored_settings())
+    if entry is not None and not _is_in(config.models_dir, adapted.path):
+        left = ",".join(each for each in model.stored_settings().adapters or () if each != entry)
+        raise ModelProtected(
+            f"'{adapted.id}' is {adapted.path}, which is not in the models directory and not nibble's to delete: take"
+            f" '{entry}' out of the setting adapters of '{model.id}' (nibble set {model.id} adapters={left})",
+            param="model",
+        )
+
+
+def _is_in(directory: Path | None, path: Path) -> bool:
+    return directory is not None and path.parent.resolve() == directory.resolve()
+
+
+def _entry(name: str, settings: ModelSettings) -> str | None:
+    """What of the setting ``adapters`` names the adapter, if anything does."""
+    return next((entry for entry in settings.adapters or () if adapter_name(entry) == name), None)
 
 
 def _names(model_id: str, shelf: Shelf) -> Iterator[SideEffect]:
@@ -116,5 +162,6 @@ def _effects(model: Model, shelf: Shelf, config: RegistryConfig) -> Iterator[Sid
             yield SideEffect(each.id, f"'{each.id}' answers its requests itself again")
     for adapted in shelf.adapters():
         if adapted.adapter.model == model.id:
-            path = adapted.adapter.adapter.path
-            yield SideEffect(adapted.id, f"'{adapted.id}' goes with it; {path} stays, for another model")
+            yield SideEffect(
+                adapted.id, f"'{adapted.id}' goes with it; {adapted.path} stays, for another model"
+            )

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import ModelNotFound
+from engine.errors import ModelNotFound, ModelProtected
+from model_registry.config import RegistryConfig
+from model_registry.model_adapter import read_model_adapter
 from model_registry.model_settings import ModelSettings
-from tests.fixtures.tiny_gguf import write_tiny
+from model_registry.registry import ModelRegistry
+from model_registry.sources.directory import DirectorySource
+from model_registry.store.model_store import ModelStore
+from tests.fixtures.tiny_gguf import write_tiny, write_tiny_adapter
+from tests.model_registry.fake_engine import FakeFactory
 from tests.model_registry.test_found_adapters import House as AdapterHouse
 from tests.model_registry.test_found_adapters import house as _house
 from tests.model_registry.test_twins import House
@@ -84,3 +90,63 @@ async def test_deleting_an_adapter_tells_who_else_is_served_with_its_file(adapte
         ("twin:poet", "'twin:poet' goes with it: it is the same file"),
     ]
     assert adapters.ids() == ["narrow", "twin", "wide"]
+
+
+async def test_a_file_that_lies_elsewhere_is_not_deleted_with_the_setting_that_names_it(
+    adapters: AdapterHouse,
+) -> None:
+    (adapters.root / "far").mkdir()
+    far = write_tiny_adapter(adapters.root / "far" / "clerk.gguf")
+    near = adapters.put("poet")
+    entries = (f"clerk={far}", f"bard={near}")
+    adapters.store.set_settings("narrow", ModelSettings(adapters=entries))
+    await adapters.registry.start()
+    with pytest.raises(ModelProtected) as refused:
+        await adapters.registry.remove("narrow:clerk")
+    assert refused.value.message == (
+        f"'narrow:clerk' is {far}, which is not in the models directory and not nibble's to delete: take"
+        f" 'clerk={far}' out of the setting adapters of 'narrow' (nibble set narrow adapters=bard={near})"
+    )
+    assert far.exists()
+    await adapters.registry.remove("narrow:bard")
+    assert not near.exists(), "in the models directory"
+    assert adapters.store.record("narrow").settings == ModelSettings(adapters=(f"clerk={far}",))
+    adapters.store.set_settings("narrow", ModelSettings())
+    await adapters.looks()
+    assert "narrow:clerk" not in adapters.ids(), "as it was told"
+
+
+@pytest.mark.parametrize("is_path", [False, True])
+@pytest.mark.parametrize("table", ["narrow", "gpt-4o"])
+async def test_what_nibble_toml_names_is_not_deleted_behind_its_back(
+    tmp_path: Path, table: str, is_path: bool
+) -> None:
+    write_tiny(tmp_path / "narrow.gguf")
+    path = write_tiny_adapter(tmp_path / "poet.gguf")
+    named = f"poet={path}" if is_path else "Poet"
+    config = RegistryConfig(
+        data_dir=tmp_path, models_dir=tmp_path, models={table: ModelSettings(adapters=(named,))}
+    )
+    ModelStore.in_directory(tmp_path).add_aliases("narrow", ["GPT-4o"])
+    registry = ModelRegistry(config, FakeFactory().start, sources=[DirectorySource(tmp_path)])
+    registry.scan()
+    with pytest.raises(ModelProtected) as refused:
+        await registry.remove("narrow:poet")
+    assert refused.value.message == (
+        f"'narrow:poet' is named by adapters under [models.{table}] in nibble.toml: take '{named}' out there, and"
+        " reload"
+    )
+    assert path.exists()
+
+
+async def test_a_file_that_is_set_at_the_start_stays_whatever_else_it_is_called(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "narrow.gguf")
+    path = write_tiny_adapter(tmp_path / "poet.gguf")
+    adapter = read_model_adapter(f"narrow:bard={path}")
+    config = RegistryConfig(data_dir=tmp_path, models_dir=tmp_path, adapters=(adapter,))
+    registry = ModelRegistry(config, FakeFactory().start, sources=[DirectorySource(tmp_path)])
+    registry.scan()
+    for name in ("narrow:bard", "narrow:poet"):
+        with pytest.raises(ModelProtected, match="'narrow:bard' is named by the setting adapters"):
+            await registry.remove(name)
+    assert path.exists()

@@ -72,6 +72,16 @@ def test_where_several_models_fit_a_person_says_which(home: Path) -> None:
     assert json.loads(_run(home, "show", "twin", "--json"))["settings"] == {}
 
 
+def test_rm_leaves_a_file_that_lies_elsewhere_and_says_which_setting_names_it(home: Path) -> None:
+    far = write_tiny_adapter(home / "far" / "clerk.gguf")
+    _run(home, "set", "tiny", f"adapters=clerk={far}")
+    told = _run(home, "rm", "tiny:clerk", "--yes", status=1)
+    assert "out of the setting adapters of 'tiny' (nibble set tiny adapters=)" in told
+    assert far.exists()
+    _run(home, "set", "tiny", "adapters=")
+    assert "tiny:clerk" not in _run(home, "list")
+
+
 @pytest.mark.parametrize(
     ("made", "extra", "why"),
     [
