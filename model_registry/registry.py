@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import ErrorRecord, ModelLoadFailed, ModelUnavailable, QueueFull
+from model_registry.adapter_files import AdapterFiles
 from model_registry.adapter_keeper import AdapterKeeper
 from model_registry.admission import Admission
 from model_registry.amendment import Amendment
@@ -199,6 +200,19 @@ class ModelRegistry:
         record = await self._trial.run(self._shelf.named(model_id), source)
         await self.look()
         return record
+
+    def adapter_files(self, model_id: str) -> AdapterFiles | None:
+        """The files of a model with an adapter; None where the name is that of a model by itself."""
+        adapted = self._shelf.adapted(model_id)
+        return None if adapted is None else AdapterFiles.of(adapted)
+
+    async def try_out_adapter(self, model_id: str) -> None:
+        """Load a model with its adapter once in a worker of its own: see ``Trial``. Raises what ``try_out`` raises."""
+        self._drain.check()
+        adapted = self._shelf.adapted(model_id)
+        if adapted is None:
+            raise self._shelf.not_found(model_id)
+        await self._trial.run_with(adapted)
 
     async def reserve(self, model_id: str, path: Path) -> ExitStack:
         """Make room for a trial of a file that may not be known yet: see ``Trial.reserve``."""

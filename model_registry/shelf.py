@@ -193,6 +193,10 @@ class Shelf:
         """Every model with an adapter, sorted by id."""
         return [self._adapted[each_id] for each_id in sorted(self._adapted)]
 
+    def strays(self) -> list[FoundAdapter]:
+        """Adapters that are for none of the models here."""
+        return [each.found for each in self._placed if each.model is None]
+
     def adapters_of(self, model: Model) -> list[AdaptedModel]:
         """The same of ``model``, and of the one that it serves in the place of."""
         return [each for each in self.adapters() if each.model is model]

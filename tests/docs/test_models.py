@@ -37,6 +37,7 @@ SOURCES = [
             "verification.py",
             "admission.py",
             "shelf.py",
+            "adapter_files.py",
             "adapter_import.py",
             "registry.py",
             "removal.py",
