@@ -58,7 +58,10 @@ class Shelf:
         return len(self._models)
 
     def reconfigure(self, config: RegistryConfig) -> None:
-        """Go by ``config`` from now on; its adapters must be those of before."""
+        """Go by ``config`` from now on; its adapters must be those of before. What it says is for the next look."""
+        if config.models != self._config.models:
+            # Files and store may be as they were, and yet other adapters are named, or models that are not here.
+            self._seen = None
         self._config = config
 
     def ids(self) -> list[str]:
