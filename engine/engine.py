@@ -55,6 +55,10 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self.restarts = 0
+        self.stalls = 0
+        """Restarts of workers that were silent, and were ended for it."""
+        self._stalled: WorkerProcess | None = None
+        """The one that is being ended for it."""
         self._worker: WorkerProcess | None = None
         self._exchanges: dict[int, Exchange] = {}
         self._pace = Pace()
@@ -338,7 +342,8 @@ class Engine:
         """Wait for each death, tell its streams, and start the next worker: until stopped, or until it is hopeless."""
         while self._worker is not None:
             cause = await self._worker.exited()
-            self._worker = None
+            is_stalled = self._worker is self._stalled
+            self._worker = self._stalled = None
             self._settled, self._latest = self.stats, EngineStats()
             held = self._quarantine.suspect(suspects(self._exchanges.values()))
             _logger.error(
@@ -346,9 +351,9 @@ class Engine:
                 *(self.config.model_id, cause, len(self._exchanges), held),
             )
             self._fail_all(WorkerDied(f"the process that runs {self.config.model_id} {cause}"))
-            await self._restart()
+            await self._restart(is_stalled=is_stalled)
 
-    async def _restart(self) -> None:
+    async def _restart(self, *, is_stalled: bool) -> None:
         loop = asyncio.get_running_loop()
         while (delay_s := self._policy.delay_after_death(loop.time())) is not None:
             self._restart_s = loop.time() + delay_s + self.facts.load_s
@@ -359,6 +364,7 @@ class Engine:
                 _logger.error("%s does not start again: %s", self.config.model_id, error.message)
             else:
                 self.restarts += 1
+                self.stalls += is_stalled
                 return
         self._failure = ModelLoadFailed(
             f"the process that runs {self.config.model_id} keeps dying, and is not started any more; see the log"
@@ -370,6 +376,7 @@ class Engine:
             _logger.error(
                 "the worker of %s has been silent for %.0f s and is ended", self.config.model_id, silent_s
             )
+            self._stalled = self._worker
             self._worker.kill()
 
 

@@ -32,7 +32,7 @@ class AdaptedModel:
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fingerprint = fingerprint_with(self.model.fingerprint, Path(self.adapter.adapter.path))
+        self.fingerprint = fingerprint_with(self.model.fingerprint, self.path)
 
     @property
     def id(self) -> str:
@@ -43,14 +43,14 @@ class AdaptedModel:
         return self.adapter.adapter.name
 
     @property
+    def path(self) -> Path:
+        return Path(self.adapter.adapter.path)
+
+    @property
     def file_bytes(self) -> int:
         """0 for a file that cannot be looked at: loading says so."""
         try:
-            return (
-                Path(self.adapter.adapter.path).stat().st_size
-                if self.found is None
-                else self.found.file_bytes
-            )
+            return self.path.stat().st_size if self.found is None else self.found.file_bytes
         except OSError:
             return 0
 
@@ -58,12 +58,6 @@ class AdaptedModel:
     def is_damaged(self) -> bool:
         """Whether its file tells that it cannot be served."""
         return self.failure is not None and self.failed_at is None
-
-    def file(self) -> Path:
-        """Raises ValueError where it is not the registry's to delete."""
-        if self.found is None:
-            raise ValueError(f"'{self.id}' is named by the setting adapters: take it out there")
-        return self.found.path
 
     def is_that(self, other: AdaptedModel) -> bool:
         """Whether both are the same files."""

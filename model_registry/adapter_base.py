@@ -43,11 +43,9 @@ class AdapterBases:
 
     def fault(self, adapter: FoundAdapter, base: Base) -> str | None:
         """Why ``adapter`` is not for ``base``, or None if it is as far as the headers tell."""
-        header = self._header(adapter.path)
+        header = self._own(adapter)
         if isinstance(header, str):
             return header
-        if fault := _own_fault(header):
-            return f"{adapter.path} {fault}"
         model = self._model(base)
         if isinstance(model, str):
             return model
@@ -55,17 +53,20 @@ class AdapterBases:
             return f"{adapter.path} was made for another model than '{base.id}': {fault}"
         return None
 
+    def own_fault(self, adapter: FoundAdapter) -> str | None:
+        """What is wrong with ``adapter`` whatever it is for."""
+        header = self._own(adapter)
+        return header if isinstance(header, str) else None
+
     def fit(self, adapter: FoundAdapter, bases: Iterable[Base]) -> Fit:
         """The model that ``adapter`` is for, of ``bases``.
 
         Where several fit, as those of one family do, it is the one whose name the adapter gives; where it gives none,
         or a name of none, one must say it.
         """
-        header = self._header(adapter.path)
+        header = self._own(adapter)
         if isinstance(header, str):
             return Fit(failure=header)
-        if fault := _own_fault(header):
-            return Fit(failure=f"{adapter.path} {fault}")
         fitting: dict[str, GgufLayout] = {}
         for base in bases:
             model = self._model(base)
@@ -86,6 +87,13 @@ class AdapterBases:
             failure=f"{adapter.path} fits several models ({several}): say which, with nibble import "
             f"{adapter.path.name} --for MODEL"
         )
+
+    def _own(self, adapter: FoundAdapter) -> GgufLayout | str:
+        """The header of ``adapter``, or why there is nothing that it could be for."""
+        header = self._header(adapter.path)
+        if not isinstance(header, str) and (fault := _own_fault(header)):
+            return f"{adapter.path} {fault}"
+        return header
 
     def _model(self, base: Base) -> GgufLayout | str:
         """All parts of a split model as one."""

@@ -14,7 +14,7 @@ from model_registry.config import RegistryConfig
 from model_registry.engine_handle import StartEngine
 from model_registry.model import Model
 from model_registry.model_adapter import ModelAdapter, is_adapter_name
-from model_registry.model_import import trial_config
+from model_registry.model_import import try_out_adapter
 from model_registry.model_link import link_model, unlink
 from model_registry.registration import models_directory, run_blocking
 from model_registry.shelf import Shelf
@@ -58,7 +58,7 @@ def import_adapter(
     shelf.fill()
     model = shelf.named(_fitting(path, name, shelf, model_name))
     adapter = ModelAdapter(model.id, Adapter(name, str(path)))
-    run_blocking(_try_out(model, adapter.adapter, config, start_engine), cancel)
+    run_blocking(try_out_adapter(model, adapter.adapter, config, start_engine), cancel)
     directory = models_directory(config)
     made = [] if path.parent == directory.absolute() else link_model(directory, [(path.name, path)])
     try:
@@ -93,13 +93,6 @@ def _fitting(path: Path, name: str, shelf: Shelf, model_name: str | None) -> str
 def _is_original(model: Model) -> bool:
     """Whether it was not made of another model, which an adapter fits just as well."""
     return model.record is None or model.record.file is None or not model.record.file.parent
-
-
-async def _try_out(model: Model, adapter: Adapter, config: RegistryConfig, start_engine: StartEngine) -> None:
-    """A worker of its own loads both and decodes a token with them."""
-    small = msgspec.structs.replace(trial_config(model, config), adapters=(adapter,))
-    engine = await start_engine(small)
-    await engine.stop()
 
 
 def _remember(store: ModelStore, model_id: str, name: str) -> None:

@@ -37,6 +37,11 @@ class EngineHandle(Protocol):
         ...
 
     @property
+    def stalls(self) -> int:
+        """Those of them that were no deaths of its own: the worker was silent, and was ended for it."""
+        ...
+
+    @property
     def is_ready(self) -> bool:
         """False while its worker restarts."""
         ...

@@ -19,5 +19,7 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Whether there is an engine; without one, only the totals of ``stats`` mean something."""
     restarts: int = 0
     """Deaths of its workers that its engines came back from."""
+    stalls: int = 0
+    """Those of them that were silent, and were ended for it."""
     load_s: float | None = None
     """How long the last load took, the check of the file included."""

@@ -62,6 +62,7 @@ class Model:
     past: EngineStats | None = None
     """Totals of the engines that it has had; None before the first was let go."""
     past_restarts: int = 0
+    past_stalls: int = 0
     is_retired: bool = False
     """Its file is gone or another: it serves who holds it, and nobody else."""
     rested: asyncio.Event = field(default_factory=asyncio.Event)
@@ -141,6 +142,7 @@ class Model:
         if self.engine is not None:
             self.past = EngineStats().after(self._stats(self.engine))
             self.past_restarts += self.engine.restarts
+            self.past_stalls += self.engine.stalls
             self.engine = None
 
     def _stats(self, engine: EngineHandle) -> EngineStats:
@@ -183,10 +185,11 @@ class Model:
 
     def settings(self, config: RegistryConfig) -> ModelSettings:
         """Its own, and where those say nothing, the ones of the model that it serves in the place of."""
-        own = self._own_settings(config)
-        return own if self.original is None else own.over(self.original._own_settings(config))
+        own = self.own_settings(config)
+        return own if self.original is None else own.over(self.original.own_settings(config))
 
-    def _own_settings(self, config: RegistryConfig) -> ModelSettings:
+    def own_settings(self, config: RegistryConfig) -> ModelSettings:
+        """Those that are said of it by its own names."""
         return self.settings_in_file(config).over(self.stored_settings())
 
     @property
@@ -213,5 +216,6 @@ class Model:
             stats=self._stats(self.engine) if self.engine else self.past,
             is_loaded=self.engine is not None,
             restarts=self.past_restarts + (self.engine.restarts if self.engine else 0),
+            stalls=self.past_stalls + (self.engine.stalls if self.engine else 0),
             load_s=self.load_s,
         )

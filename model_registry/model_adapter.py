@@ -16,6 +16,12 @@ def is_adapter_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def adapter_name(entry: str) -> str:
+    """What ``NAME`` or ``NAME=PATH`` adds to the model's id: of a file in the models directory, in small letters."""
+    name, equals, _ = entry.partition("=")
+    return name if equals else name.lower()
+
+
 class ModelAdapter(msgspec.Struct, frozen=True):
     """``adapter``, for the model of this id."""
 

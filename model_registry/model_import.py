@@ -7,6 +7,7 @@ import hashlib
 
 import msgspec
 
+from engine.adapter import Adapter
 from engine.config import EngineConfig
 from model_registry.blobs import kept_digest
 from model_registry.config import RegistryConfig
@@ -49,6 +50,15 @@ async def try_out(
         else "",
         capabilities=facts.capabilities,
     )
+
+
+async def try_out_adapter(
+    model: Model, adapter: Adapter, config: RegistryConfig, start_engine: StartEngine
+) -> None:
+    """A worker of its own loads both and decodes a token with them. Raises ModelLoadFailed and InsufficientMemory."""
+    small = msgspec.structs.replace(trial_config(model, config), adapters=(adapter,))
+    engine = await start_engine(small)
+    await engine.stop()
 
 
 def trial_config(model: Model, config: RegistryConfig) -> EngineConfig:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import ErrorRecord, ModelLoadFailed, ModelUnavailable, QueueFull
+from model_registry.adapter_files import AdapterFiles
 from model_registry.adapter_keeper import AdapterKeeper
 from model_registry.admission import Admission
 from model_registry.amendment import Amendment
@@ -27,6 +28,7 @@ from model_registry.model import Model
 from model_registry.model_detail import ModelDetail, detail_of
 from model_registry.model_loader import ModelLoader
 from model_registry.preload import Preload
+from model_registry.removal import SideEffect, plan_removal
 from model_registry.residence import Residence
 from model_registry.room_maker import RoomMaker
 from model_registry.shelf import Shelf
@@ -60,8 +62,8 @@ class ModelRegistry:
         self._config = config
         self._sources = default_sources(config) if sources is None else tuple(sources)
         self._clock = clock
-        store = store or ModelStore.in_directory(config.data_dir)
-        self._shelf = Shelf(self._sources, store, config)
+        self._store = store or ModelStore.in_directory(config.data_dir)
+        self._shelf = Shelf(self._sources, self._store, config)
         self._admission = admission or Admission(config)
         self._drain = Drain()
         self._residence = Residence(
@@ -75,7 +77,7 @@ class ModelRegistry:
         )
         make_room = room_maker.make_room
         self._loader = ModelLoader(config, start_engine, self._admission, make_room, clock)
-        self._trial = Trial(config, start_engine, self._admission, make_room, store)
+        self._trial = Trial(config, start_engine, self._admission, make_room, self._store)
         self._adapters = AdapterKeeper(
             clock, config.retry_pause_s, room_maker.make_room_beside, self._admission.book
         )
@@ -151,16 +153,18 @@ class ModelRegistry:
         for model in self._shelf:
             self._adapters.sync(model, self._shelf.adapters_of(model))
 
-    async def remove(self, model_id: str) -> None:
-        """Delete a model's files and forget it. Requests that hold it finish with it.
+    async def remove(self, model_id: str) -> tuple[SideEffect, ...]:
+        """Delete a model's files and forget it. Requests that hold it finish with it. Returns what else has changed.
 
         Raises ModelNotFound, InvalidRequest for a name that is no model's own id, and ModelProtected.
         """
         self._drain.check()
         found = self._shelf.adapted(model_id, is_own=True) or self._shelf.own(model_id)
-        await asyncio.to_thread(self._shelf.delete, found)
+        removal = plan_removal(found, self._shelf, self._config)
+        await asyncio.to_thread(removal.carry_out, self._store)
         _logger.info("%s was deleted by a request", found.id)
         await self.look()
+        return removal.effects
 
     async def amend(self, model_id: str, amendment: Amendment) -> None:
         """Keep new words for a model. Settings count from its next load, but for when it is unloaded.
@@ -186,14 +190,28 @@ class ModelRegistry:
         await self._residence.unload(self._shelf.find(model_id), wait_s=wait_s, force=force)
 
     async def try_out(self, model_id: str, source: str | None = None) -> FileRecord:
-        """Load a model once in a worker of its own, and keep what that told: see ``Trial``.
+        """Load the model of that name, whichever twin may serve for it, once in a worker of its own, and keep what that
+        told: see ``Trial``.
 
         Raises ModelNotFound, ModelLoadFailed, InsufficientMemory and ModelUnavailable.
         """
         self._drain.check()
-        record = await self._trial.run(self._shelf.find(model_id), source)
+        record = await self._trial.run(self._shelf.named(model_id), source)
         await self.look()
         return record
+
+    def adapter_files(self, model_id: str) -> AdapterFiles | None:
+        """The files of a model with an adapter; None where the name is that of a model by itself."""
+        adapted = self._shelf.adapted(model_id)
+        return None if adapted is None else AdapterFiles.of(adapted)
+
+    async def try_out_adapter(self, model_id: str) -> None:
+        """Load a model with its adapter once in a worker of its own: see ``Trial``. Raises what ``try_out`` raises."""
+        self._drain.check()
+        adapted = self._shelf.adapted(model_id)
+        if adapted is None:
+            raise self._shelf.not_found(model_id)
+        await self._trial.run_with(adapted)
 
     async def reserve(self, model_id: str, path: Path) -> ExitStack:
         """Make room for a trial of a file that may not be known yet: see ``Trial.reserve``."""

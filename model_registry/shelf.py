@@ -10,11 +10,10 @@ from pathlib import Path
 import msgspec
 
 from engine.adapter import Adapter
-from engine.errors import InvalidRequest, ModelNotFound, ModelProtected, ModelUnavailable
+from engine.errors import InvalidRequest, ModelNotFound, ModelUnavailable
 from model_registry.adapted_model import AdaptedModel, failed_adapter
 from model_registry.adapter_finder import AdapterFinder, PlacedAdapter
 from model_registry.amendment import Amendment
-from model_registry.blobs import Blobs
 from model_registry.card import ModelCard
 from model_registry.config import RegistryConfig
 from model_registry.look import Look
@@ -59,7 +58,10 @@ class Shelf:
         return len(self._models)
 
     def reconfigure(self, config: RegistryConfig) -> None:
-        """Go by ``config`` from now on; its adapters must be those of before."""
+        """Go by ``config`` from now on; its adapters must be those of before. What it says is for the next look."""
+        if config.models != self._config.models:
+            # Files and store may be as they were, and yet other adapters are named, or models that are not here.
+            self._seen = None
         self._config = config
 
     def ids(self) -> list[str]:
@@ -194,6 +196,10 @@ class Shelf:
         """Every model with an adapter, sorted by id."""
         return [self._adapted[each_id] for each_id in sorted(self._adapted)]
 
+    def strays(self) -> list[FoundAdapter]:
+        """Adapters that are for none of the models here."""
+        return [each.found for each in self._placed if each.model is None]
+
     def adapters_of(self, model: Model) -> list[AdaptedModel]:
         """The same of ``model``, and of the one that it serves in the place of."""
         return [each for each in self.adapters() if each.model is model]
@@ -234,6 +240,10 @@ class Shelf:
         except StoreError as error:
             raise ModelUnavailable(str(error)) from error
 
+    def aliases_of(self, model_id: str) -> list[str]:
+        """Other names of a model, or of one with an adapter."""
+        return [alias for alias, named in self._aliases.items() if named == model_id]
+
     def knows(self, name: str) -> bool:
         return self._id(name) is not None
 
@@ -267,32 +277,6 @@ class Shelf:
             base = adapted.adapter.model
             raise InvalidRequest(f"'{name[:200]}' is '{base}' with an adapter: name '{base}'", param="model")
         return self.named(name)
-
-    def delete(self, model: Model | AdaptedModel) -> None:
-        """Delete the files of ``model`` and what the store knows of it; of one with an adapter, that adapter's.
-        Blocking. Raises ModelProtected."""
-        try:
-            if isinstance(model, AdaptedModel):
-                path = model.file()
-                _remove(path)
-                # It may be that of several models.
-                for each in self.adapters():
-                    if each.found is not None and each.found.path == path:
-                        self._store.forget_adapter(each.adapter.model, each.name)
-                return
-            # The first part goes last: what is left after an interruption is still seen, and can be removed.
-            for file in reversed(model.source.files(model.found)):
-                _remove(file)
-            self._store.forget(model.id)
-        except ValueError as error:
-            raise ModelProtected(str(error), param="model") from None
-        except OSError as error:
-            raise ModelProtected(
-                f"{error.filename} cannot be deleted ({error.strerror})", param="model"
-            ) from error
-        except StoreError as error:
-            # The files are gone, and with them the model; its aliases lead nowhere until another has its id.
-            _logger.warning("%s", error)
 
     def card(self, name: str) -> ModelCard:
         """The same of its card, which tells the adapter. A twin's is under the name that it was asked for by."""
@@ -391,8 +375,3 @@ class Shelf:
             is_kept = old is not None and old.is_that(made) and old.is_damaged == made.is_damaged
             self._adapted[adapter.id] = old if old is not None and is_kept else made
         return problems
-
-
-def _remove(file: Path) -> None:
-    """What nibble has brought goes with the last of its names; a link to a file elsewhere goes by itself."""
-    Blobs(file.parent).remove(file)

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import ModelUnavailable
+from model_registry.adapted_model import AdaptedModel
 from model_registry.admission import Admission
 from model_registry.config import RegistryConfig
 from model_registry.engine_handle import StartEngine
 from model_registry.model import Model
-from model_registry.model_import import try_out
+from model_registry.model_import import try_out, try_out_adapter
 from model_registry.model_loader import MakeRoom
 from model_registry.sources.directory import DirectorySource
 from model_registry.sources.found_model import FoundModel
@@ -59,6 +60,15 @@ class Trial:
         except StoreError as error:
             raise ModelUnavailable(str(error)) from error
         return record
+
+    async def run_with(self, adapted: AdaptedModel) -> None:
+        """Load a model with its adapter once in a worker of its own. Raises ModelLoadFailed and InsufficientMemory."""
+        model = adapted.model
+        stand_in = Model(
+            model.found, model.source, model.record, {adapted.name: adapted.file_bytes}, model.original
+        )
+        with await self._booked(stand_in):
+            await try_out_adapter(stand_in, adapted.adapter.adapter, self._config, self._start_engine)
 
     async def reserve(self, model_id: str, path: Path) -> ExitStack:
         """Make room for a model that is tried out elsewhere, and count it as taken until the stack is closed.

@@ -9,6 +9,7 @@ from engine.errors import ModelNotFound
 from model_registry.amendment import Amendment
 from model_registry.card import ModelCard
 from model_registry.model_detail import ModelDetail
+from model_registry.removal import SideEffect
 from routes.caller import Caller
 from routes.services import LeasePort, RegistryPort
 
@@ -42,8 +43,9 @@ class AllowedModels:
             raise self._not_found(model_id)
         return card
 
-    async def remove(self, model_id: str) -> None:
-        await self._registry.remove(self.card(model_id).id)
+    async def remove(self, model_id: str) -> tuple[SideEffect, ...]:
+        effects = await self._registry.remove(self.card(model_id).id)
+        return tuple(effect for effect in effects if effect.model in self._allowed)
 
     def details(self) -> Sequence[ModelDetail]:
         return [detail for detail in self._registry.details() if detail.id in self._allowed]

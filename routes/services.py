@@ -13,6 +13,7 @@ from model_registry.card import ModelCard
 from model_registry.jobs.job import JobSnapshot
 from model_registry.jobs.job_order import JobOrder
 from model_registry.model_detail import ModelDetail
+from model_registry.removal import SideEffect
 from routes.caller import CallersPort
 from routes.day_usage import UsagePort
 from routes.request_policy import RequestPolicy
@@ -44,8 +45,10 @@ class RegistryPort(Protocol):
         """Raises ModelNotFound, whose message names the nearest known ids."""
         ...
 
-    async def remove(self, model_id: str) -> None:
-        """Delete a model's files. Raises ModelNotFound, InvalidRequest and ModelProtected."""
+    async def remove(self, model_id: str) -> tuple[SideEffect, ...]:
+        """Delete a model's files. Returns what else has changed. Raises ModelNotFound, InvalidRequest and
+        ModelProtected.
+        """
         ...
 
     def details(self) -> Sequence[ModelDetail]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterator
-from pathlib import Path
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -147,12 +146,11 @@ def _find(settings: Settings, url: str | None) -> tuple[str, str | None]:
             ) from None
         servers = []
     wanted = (url or url_for(settings.host, settings.port)).rstrip("/")
-    chosen = [server for server in servers if server.url.rstrip("/") == wanted]
     if url is not None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise AdminError(f"'{url}' is no address: write it as in http://127.0.0.1:8000")
-        return url, chosen[0].key if chosen else given
-    if server := _only(chosen or servers, settings.data_dir):
+        return url, next((server.key for server in servers if server.url.rstrip("/") == wanted), given)
+    if server := chosen_server(servers, settings):
         return server.url, server.key
     if given is None:
         raise AdminError(
@@ -162,11 +160,17 @@ def _find(settings: Settings, url: str | None) -> tuple[str, str | None]:
     return wanted, given
 
 
-def _only(servers: list[LocalServer], data_dir: Path) -> LocalServer | None:
-    if len(servers) > 1:
-        urls = ", ".join(server.url for server in servers)
-        raise AdminError(f"several servers run over {data_dir}: name one with --url ({urls})")
-    return servers[0] if servers else None
+def chosen_server(servers: Sequence[LocalServer], settings: Settings) -> LocalServer | None:
+    """Of ``servers``, the one at the address of the settings, or else the only one.
+
+    Raises AdminError where several are left.
+    """
+    wanted = url_for(settings.host, settings.port).rstrip("/")
+    left = [server for server in servers if server.url.rstrip("/") == wanted] or servers
+    if len(left) > 1:
+        urls = ", ".join(server.url for server in left)
+        raise AdminError(f"several servers run over {settings.data_dir}: name one with --url ({urls})")
+    return left[0] if left else None
 
 
 def _error_of(response: httpx.Response) -> str | None:

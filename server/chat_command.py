@@ -13,6 +13,8 @@ from server.command_line import ConfigFile, DataDir, ModelsDir, fail, say, setti
 
 if TYPE_CHECKING:
     from server.chat.chat_client import ChatClient
+    from server.local_access import LocalServer
+    from server.settings import Settings
 
 _INTERRUPTED = 130
 
@@ -29,7 +31,9 @@ def chat(
     url: Annotated[
         str | None,
         typer.Option(
-            help="Address of the server [default: host and port of the settings].", show_default=False
+            help="Address of the server [default: the one that runs over the data directory, else that of the"
+            " settings].",
+            show_default=False,
         ),
     ] = None,
     system: Annotated[str, typer.Option(help="The system message.", show_default=False)] = "",
@@ -51,10 +55,17 @@ def chat(
     try:
         with contextlib.ExitStack() as stack:
             key = os.environ.get("NIBBLE_API_KEY")
-            address = url or url_for(settings.host, settings.port)
+            running = None if url else _running(settings)
+            address = url or (running.url if running else url_for(settings.host, settings.port))
             is_there, line = check_health(address, ready=False, timeout_s=5.0)
             if not is_there and url is not None:
                 fail(f"{line}: start 'nibble serve' there, or leave out --url")
+            if running is not None:
+                if not is_there:
+                    fail(
+                        f"{line}: the server over {settings.data_dir} is busy or stuck; try again, or restart it"
+                    )
+                key = key or running.key
             if is_there and models_dir is not None:
                 print(
                     f"nibble: a server runs at {address}: --models-dir is for one that is started",
@@ -79,6 +90,24 @@ def chat(
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
     raise typer.Exit(status)
+
+
+def _running(settings: Settings) -> LocalServer | None:
+    """The server that has told that it runs over the data directory, whatever its port.
+
+    One that another conversation has started is none: it ends with that.
+    """
+    from server.admin_client import AdminError, chosen_server
+    from server.local_access import local_servers
+
+    servers = []
+    # Of another user's, nothing can be read; that may still answer at the address of the settings.
+    with contextlib.suppress(PermissionError):
+        servers = [server for server in local_servers(settings.data_dir) if not server.is_of_conversation]
+    try:
+        return chosen_server(servers, settings)
+    except AdminError as error:
+        fail(str(error))
 
 
 def _choose(client: ChatClient) -> str:

@@ -111,7 +111,8 @@ class EngineCollector(Collector):
         )
         for figure in figures:
             if figure.stats is not None:
-                restarts.add_metric((figure.id, "died"), figure.restarts)
+                restarts.add_metric((figure.id, "died"), figure.restarts - figure.stalls)
+                restarts.add_metric((figure.id, "stalled"), figure.stalls)
         yield restarts
         yield _evictions(figures, self._models.evictions)
         # What the worker says it computes with; empty until a model was loaded.

@@ -21,6 +21,8 @@ from server.keys.api_key import ApiKey, digest_of, new_secret
 
 DIRECTORY: Final = "servers"
 KEY_NAME: Final = "local"
+CONVERSATION: Final = "_NIBBLE_CONVERSATION"
+"""Set by ``nibble chat`` for the server that it starts, and ends: no other conversation is to rely on that."""
 _MOST_BYTES: Final = 4096
 
 
@@ -31,6 +33,8 @@ class LocalServer(msgspec.Struct, frozen=True):
     pid: int
     key: str
     """Of all scopes, for as long as that server runs."""
+    is_of_conversation: bool = False
+    """Whether it ends with the ``nibble chat`` that has started it."""
 
 
 @contextlib.contextmanager
@@ -50,7 +54,8 @@ def announced(data_dir: Path, url: str) -> Generator[ApiKey]:
     descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.write(descriptor, msgspec.json.encode(LocalServer(url, os.getpid(), secret)))
+        server = LocalServer(url, os.getpid(), secret, CONVERSATION in os.environ)
+        os.write(descriptor, msgspec.json.encode(server))
         new.replace(path)
         try:
             yield ApiKey(name=KEY_NAME, digest=digest_of(secret), scopes=frozenset(SCOPES))

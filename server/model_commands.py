@@ -102,25 +102,27 @@ def rm(
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Delete a model's files, and all that is known of it."""
-    shelf, _ = open_shelf(settings_from(config, models_dir=models_dir, data_dir=data_dir))
-    model, adapted = find_model(shelf, name), shelf.adapted(name)
-    try:
-        files = model.source.files(model.found) if adapted is None else (adapted.file(),)
-    except ValueError as error:
-        fail(str(error))
-    listed = ", ".join(str(file) for file in files)
-    size = model.found.file_bytes if adapted is None or adapted.found is None else adapted.found.file_bytes
+    """Delete a model's files, and all that is known of it. What else changes by that is told first."""
+    settings = settings_from(config, models_dir=models_dir, data_dir=data_dir)
+    from model_registry.removal import plan_removal
+
+    shelf, store = open_shelf(settings)
+    with told():
+        found = shelf.adapted(name) or shelf.named(name)
+        removal = plan_removal(found, shelf, settings.registry_config())
+    for effect in removal.effects:
+        say(effect.text)
+    listed = ", ".join(map(str, removal.files))
     # Asked on standard error: with --json, standard output is a program's.
-    if not yes and not typer.confirm(f"Delete {listed} ({size / 1e6:,.0f} MB)?", err=as_json):
+    if not yes and not typer.confirm(f"Delete {listed} ({removal.file_bytes / 1e6:,.0f} MB)?", err=as_json):
         raise typer.Exit(1)
     with told():
-        shelf.delete(adapted or model)
-    deleted = adapted.id if adapted else model.id
+        removal.carry_out(store)
     if as_json:
-        print_json({"id": deleted, "deleted": [str(file) for file in files]})
+        notes = [effect.text for effect in removal.effects]
+        print_json({"id": removal.id, "deleted": [str(file) for file in removal.files], "notes": notes})
     else:
-        print(f"{deleted} is deleted")
+        print(f"{removal.id} is deleted")
 
 
 def alias(

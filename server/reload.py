@@ -116,13 +116,15 @@ class Reloader:
         fixed = {name: getattr(self._settings, name) for name in AFTER_A_RESTART}
         settings = read.model_copy(update=fixed)
         change = await asyncio.to_thread(self._app.prepare, settings)
-        # From here on nothing is waited for and nothing fails, so no request meets half of it.
+        # From here until all counts nothing is waited for and nothing fails, so no request meets half of it.
         change()
         self._set_receipt_limits(settings)
         self._process.drain_s = settings.drain_s
         if changed & {"log_format", "log_level"}:
             configure_log(settings.log_format, settings.log_level)
         self._settings = settings
+        # What the new tables name, and what they misspell, is found and told now.
+        await self._app.registry.look()
         self._log.info("reloaded", changed=_listed(changed & AT_ONCE))
         if late := changed & AT_THE_NEXT_LOAD:
             self._log.info("counts for models that are loaded from now on", settings=_listed(late))

@@ -23,8 +23,10 @@ from server.progress_bar import progress_bar
 from server.pull_commands import engine_starter, failures_told
 
 if TYPE_CHECKING:
+    from model_registry.adapted_model import AdaptedModel
     from model_registry.leftovers import Leftover
     from model_registry.model import Model
+    from model_registry.sources.found_adapter import FoundAdapter
     from model_registry.verification import Verified
     from server.settings import Settings
 
@@ -47,13 +49,14 @@ def verify(
     as_json: AsJson = False,
     config: ConfigFile = None,
 ) -> None:
-    """Check models: header, length, and digest as it was when imported. The exit status tells."""
+    """Check models and their adapters: header, length, and digest as it was when imported. The exit status tells."""
     settings = settings_from(config, models_dir=models_dir, data_dir=data_dir)
     shelf, _ = open_shelf(settings)
     with told():
-        models = [shelf.bare(name) for name in names] if names else list(shelf)
+        wanted = [shelf.adapted(name) or shelf.named(name) for name in names or ()]
+    everything = (*shelf, *shelf.adapters(), *shelf.strays())
     with failures_told():
-        found = [_verified(model, settings, load=load, quiet=as_json) for model in models]
+        found = [_verified(each, settings, load=load, quiet=as_json) for each in wanted or everything]
     if as_json:
         print_json(found)
     if not all(each.is_well for each in found):
@@ -100,11 +103,23 @@ def prune(
         print_json([{**msgspec.structs.asdict(each), "removed": each in removed} for each in found])
 
 
-def _verified(model: Model, settings: Settings, *, load: bool, quiet: bool) -> Verified:
+def _verified(
+    what: Model | AdaptedModel | FoundAdapter, settings: Settings, *, load: bool, quiet: bool
+) -> Verified:
+    from model_registry.adapted_model import AdaptedModel
+    from model_registry.adapter_verification import verify_adapter, verify_stray
+    from model_registry.model import Model
     from model_registry.verification import verify as verify_model
 
-    with progress_bar(model.id) as progress:
-        found = verify_model(model, settings.registry_config(), engine_starter() if load else None, progress)
+    config, start = settings.registry_config(), engine_starter() if load else None
+    if isinstance(what, Model | AdaptedModel):
+        with progress_bar(what.id) as progress:
+            if isinstance(what, Model):
+                found = verify_model(what, config, start, progress)
+            else:
+                found = verify_adapter(what, config, start, progress)
+    else:
+        found = verify_stray(what)
     if not quiet:
         checks = f"header {found.header}, digest {found.digest}" + (f", load {found.load}" if load else "")
         print(f"{found.id}: {checks}")

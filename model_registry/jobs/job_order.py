@@ -29,6 +29,7 @@ class VerifyOrder(msgspec.Struct, frozen=True):
     """Read a model's files whole, compare them with what they were, and try it out."""
 
     model: str
+    """Of one with an adapter, it is the adapter that is read."""
 
 
 class QuantizeOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.config import EngineConfig
+from model_registry.adapter_files import AdapterFiles
 from model_registry.adapter_import import ImportedAdapter
 from model_registry.config import RegistryConfig
 from model_registry.engine_handle import EngineHandle, StartEngine
@@ -27,6 +28,10 @@ class JobRegistry(Protocol):
 
     async def try_out(self, model_id: str, source: str | None = None) -> FileRecord: ...
 
+    def adapter_files(self, model_id: str) -> AdapterFiles | None: ...
+
+    async def try_out_adapter(self, model_id: str) -> None: ...
+
     async def reserve(self, model_id: str, path: Path) -> ExitStack: ...
 
 
@@ -43,6 +48,14 @@ class Workshop:
 
         async def ask() -> ModelDetail:
             return self.registry.detail(model_id)
+
+        return report.run(ask())
+
+    def adapter_files(self, model_id: str, report: JobReport) -> AdapterFiles | None:
+        """None where the name is that of a model by itself, or of none."""
+
+        async def ask() -> AdapterFiles | None:
+            return self.registry.adapter_files(model_id)
 
         return report.run(ask())
 

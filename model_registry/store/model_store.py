@@ -12,6 +12,7 @@ import msgspec
 
 from engine.config import Capability
 from model_registry.amendment import Amendment
+from model_registry.model_adapter import adapter_name
 from model_registry.model_settings import ModelSettings
 from model_registry.store.database import reading, transaction
 from model_registry.store.model_record import FileRecord, ModelRecord
@@ -189,17 +190,11 @@ class ModelStore:
                 return
             settings = _decode(row[0], ModelSettings, self._path)
             entries = settings.adapters or ()
-            left = tuple(entry for entry in entries if _adapter_name(entry) != name)
+            left = tuple(entry for entry in entries if adapter_name(entry) != name)
             if left != entries:
                 settings = msgspec.structs.replace(settings, adapters=left or None)
                 text = msgspec.json.encode(settings).decode()
                 connection.execute("UPDATE models SET settings = ? WHERE id = ?", (text, model_id))
-
-
-def _adapter_name(entry: str) -> str:
-    """What ``NAME`` or ``NAME=PATH`` adds to the model's id: of a file in the models directory, in small letters."""
-    name, equals, _ = entry.partition("=")
-    return name if equals else name.lower()
 
 
 def _checked(aliases: Iterable[str]) -> tuple[str, ...]:

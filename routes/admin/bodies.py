@@ -45,7 +45,7 @@ class ImportBody(WireObject):
 
 
 class VerifyBody(ModelBody):
-    """Which model to read whole."""
+    """Which model, or model with an adapter, to read whole."""
 
 
 class QuantizeBody(ModelBody):

@@ -20,11 +20,13 @@ from routes.services import RegistryPort, Services
 
 
 class DeletedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """OpenAI's shape."""
+    """OpenAI's shape, and what else has changed."""
 
     id: str
     object: Literal["model"] = "model"
     deleted: Literal[True] = True
+    notes: tuple[str, ...] = ()
+    """What is otherwise besides, one sentence each: names, twins and adapters that went with it, or lost it."""
 
 
 class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +50,8 @@ def build_router(services: Services) -> APIRouter:
     async def delete_model(request: Request) -> Response:
         """Delete a model's files, and all that is known of it. Answers that are under way come to their end."""
         model_id = request.path_params["model_id"]
-        await models_for(caller_of(request), services.registry).remove(model_id)
-        return json_answer(DeletedModel(id=model_id))
+        effects = await models_for(caller_of(request), services.registry).remove(model_id)
+        return json_answer(DeletedModel(id=model_id, notes=tuple(effect.text for effect in effects)))
 
     @router.get(
         "/admin/v1/models",

@@ -73,10 +73,10 @@ def build_router(services: Services) -> APIRouter:
 
     @offered("verify", VerifyBody)
     async def verify(request: Request) -> Response:
-        """Read a model's files whole, compare them with what they were, and try it out: a job."""
+        """Read a model's files whole, compare them with what they were, and try it out: a job. Of one with a LoRA
+        adapter, the adapter's file, with the model that it is for."""
         body = await read(request, VerifyBody)
-        detail = _bare(models_for(caller_of(request), services.registry).detail(body.model), body.model)
-        return begun(VerifyOrder(detail.id))
+        return begun(VerifyOrder(models_for(caller_of(request), services.registry).card(body.model).id))
 
     @offered("quantize", QuantizeBody)
     async def quantize(request: Request) -> Response:

@@ -28,6 +28,8 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int | None
     """The same, under vLLM's name."""
     state: ModelState
+    failure: str | None
+    """Why it is ``failed``, and what mends it: what a request for it is answered with."""
     capabilities: tuple[Capability, ...] | None
     """What it can be asked for; null until the model was loaded once."""
     parent: str | None
@@ -43,6 +45,7 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
             context_length=context,
             max_model_len=context,
             state=card.state,
+            failure=card.failure,
             capabilities=card.facts.capabilities if card.facts else None,
             parent=card.parent,
         )

@@ -15,6 +15,7 @@ from typing import IO, Self
 
 from server.chat.chat_client import ChatClient, ChatError
 from server.health_check import check_health
+from server.local_access import CONVERSATION
 
 _POLL_S = 0.1
 _END_S = 15.0
@@ -50,7 +51,8 @@ class OwnServer:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "server", "serve", *settings, *self._arguments],
             # A server with a key is not one that needs none, whatever the settings file says.
-            env=os.environ | {"NIBBLE_API_KEY": self.key, "NIBBLE_INSECURE_NO_AUTH": "false"},
+            env=os.environ
+            | {"NIBBLE_API_KEY": self.key, "NIBBLE_INSECURE_NO_AUTH": "false", CONVERSATION: "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,

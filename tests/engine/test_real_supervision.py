@@ -115,7 +115,7 @@ async def test_a_request_that_sees_two_deaths_is_kept_from_the_third_worker(
 async def test_a_killed_worker_fails_its_streams_at_once_and_no_others(
     engine: Engine, neighbour: Engine
 ) -> None:
-    restarts = engine.restarts
+    restarts, stalls = engine.restarts, engine.stalls
     other = asyncio.ensure_future(answer(neighbour, asking(max_tokens=40, ignore_eos=True)))
     streams = [engine.generate(asking(f"{n} {STORY}", max_tokens=400, ignore_eos=True)) for n in range(6)]
     readers = [asyncio.ensure_future(_read_to_failure(stream)) for stream in streams]
@@ -130,6 +130,7 @@ async def test_a_killed_worker_fails_its_streams_at_once_and_no_others(
     assert told.end.completion_tokens == 40
     assert neighbour.restarts == 0
     await _serves_again(engine, restarts + 1)
+    assert engine.stalls == stalls, "it died of itself"
     assert engine.stats.running == 0
 
 
@@ -145,7 +146,7 @@ async def _read_to_failure(stream: AsyncGenerator[list[Event], None]) -> NibbleE
 async def test_a_worker_that_is_stopped_is_found_out_and_replaced(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    restarts, pid = engine.restarts, _pid(engine)
+    restarts, stalls, pid = engine.restarts, engine.stalls, _pid(engine)
     stream = engine.generate(asking(max_tokens=400, ignore_eos=True))
     async for events in stream:
         if isinstance(events[0], Piece):
@@ -158,6 +159,7 @@ async def test_a_worker_that_is_stopped_is_found_out_and_replaced(
         assert isinstance(await _read_to_failure(stream), WorkerDied)
     assert is_gone(pid)
     await _serves_again(engine, restarts + 1)
+    assert engine.stalls == stalls + 1
 
 
 async def test_an_idle_engine_takes_no_cpu(engine: Engine) -> None:

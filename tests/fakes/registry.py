@@ -14,6 +14,7 @@ from model_registry.card import ModelCard
 from model_registry.file_facts import FileFacts
 from model_registry.model_detail import ModelDetail, ModelMemory, ModelUse
 from model_registry.model_settings import ModelSettings
+from model_registry.removal import SideEffect
 from model_registry.state import ModelState
 from tests.fakes.engine import FakeEngine, Gate
 from tests.fakes.facts import facts
@@ -115,6 +116,8 @@ class FakeRegistry:
         self.adapters: tuple[str, ...] = ()
         """Of the last lease."""
         self.released = 0
+        self.side_effects: tuple[SideEffect, ...] = ()
+        """Of a removal."""
 
     def cards(self) -> list[ModelCard]:
         return list(self.known.values())
@@ -151,9 +154,10 @@ class FakeRegistry:
     def _become(self, model_id: str, state: ModelState) -> None:
         self.known[model_id] = msgspec.structs.replace(self.known[model_id], state=state)
 
-    async def remove(self, model_id: str) -> None:
+    async def remove(self, model_id: str) -> tuple[SideEffect, ...]:
         self.card(model_id)
         del self.known[model_id]
+        return self.side_effects
 
     @asynccontextmanager
     async def lease(self, model_id: str, *, adapters: Sequence[str] = ()) -> AsyncIterator[FakeLease]:

@@ -34,6 +34,7 @@ class FakeEngine:
         self.facts = facts()
         self.stats = EngineStats()
         self.restarts = 0
+        self.stalls = 0
         self.memory: ProcessMemory | None = None
         self.is_ready = True
         self.is_stopped = False

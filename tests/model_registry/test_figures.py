@@ -39,16 +39,18 @@ async def test_totals_are_those_of_all_engines_of_a_model(tmp_path: Path) -> Non
         engine = await house.use("alpha")
         engine.stats.generation_tokens_total = 10 * engine_number
         engine.stats.running = 3
-        engine.restarts = engine_number
+        engine.restarts = engine_number + 1
+        engine.stalls = engine_number
         await house.use("beta")
     seen = figure(house, "alpha")
     assert seen.stats is not None
     assert not seen.is_loaded
-    assert (seen.stats.generation_tokens_total, seen.stats.running, seen.restarts) == (30, 0, 3)
+    assert (seen.stats.generation_tokens_total, seen.stats.running, seen.restarts) == (30, 0, 5)
     await house.use("alpha")
     seen = figure(house, "alpha")
     assert seen.stats is not None
-    assert (seen.is_loaded, seen.stats.generation_tokens_total, seen.restarts) == (True, 30, 3)
+    assert (seen.is_loaded, seen.stats.generation_tokens_total, seen.restarts) == (True, 30, 5)
+    assert seen.stalls == 3
     assert figure(house, "gamma").stats is None
     await house.registry.stop()
 

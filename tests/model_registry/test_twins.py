@@ -157,3 +157,15 @@ async def test_two_that_serve_for_each_other_do_so_without_end(tmp_path: Path) -
     assert await house.served_by("alpha") == ("alpha", "beta.gguf")
     assert await house.served_by("beta") == ("beta", "alpha.gguf")
     await asyncio.wait_for(house.registry.stop(), 60)
+
+
+async def test_the_file_that_is_named_is_tried_out_and_not_its_twin(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    await house.registry.start()
+    await house.registry.preloaded()
+    record = await house.registry.try_out("alpha")
+    assert Path(record.path).name == "alpha.gguf"
+    assert house.factory.engines[-1].config.model_path.endswith("/alpha.gguf")
+    assert house.store.record("alpha").file == record
+    assert house.store.record("alpha-q4_0").file is None, "nobody asked about that"
+    await house.registry.stop()

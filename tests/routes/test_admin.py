@@ -12,6 +12,7 @@ import pytest
 from engine.errors import InsufficientMemory, ModelBusy, ModelLoadTimeout, QueueFull
 from model_registry.jobs.job_order import ImportOrder, PullOrder, QuantizeOrder, VerifyOrder
 from model_registry.model_settings import ModelSettings
+from model_registry.removal import SideEffect
 from routes.request_policy import RequestPolicy
 from tests.fakes.callers import FakeCaller
 from tests.fakes.house import ADMIN_BODIES, House
@@ -243,3 +244,13 @@ async def test_a_policy_that_a_reload_brings_counts_for_the_admin_too(
     house.services.policy = RequestPolicy(strict=False)
     strange = await http.post(path, json={**ADMIN_BODIES[path], "strange": 1})
     assert strange.status_code == 400, "an admin's words are never ignored"
+
+
+async def test_a_deletion_tells_what_else_has_changed_and_a_restricted_key_its_own_models_alone(
+    house: House, http: httpx.AsyncClient
+) -> None:
+    house.registry.side_effects = (SideEffect("mine", "of mine"), SideEffect("other", "of another"))
+    house.registry.known["mine"] = card("mine")
+    assert (await http.delete(f"/v1/models/{MODEL}")).json()["notes"] == ["of mine", "of another"]
+    told = await http.delete("/v1/models/mine", headers=restricted(house, "mine"))
+    assert told.json() == {"id": "mine", "object": "model", "deleted": True, "notes": ["of mine"]}

@@ -30,6 +30,7 @@ class EchoEngine:
         self.facts = facts()
         self.stats = EngineStats(kv_capacity_tokens=1000)
         self.restarts = 0
+        self.stalls = 0
         self.memory: ProcessMemory | None = None
         self.failure = None
         self.is_ready = True

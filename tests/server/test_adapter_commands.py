@@ -45,7 +45,6 @@ def test_an_adapter_is_imported_listed_shown_named_and_removed(home: Path) -> No
     assert json.loads(_run(home, "show", "bard", "--json"))["id"] == "tiny:poet"
     for command in (
         ("set", "bard", "context=64"),
-        ("verify", "tiny:poet"),
         ("quantize", "tiny:poet", "--to", "Q8_0"),
         ("tune", "tiny:poet"),
     ):
@@ -70,6 +69,44 @@ def test_where_several_models_fit_a_person_says_which(home: Path) -> None:
     assert "tiny:poet" in _run(home, "list")
     _run(home, "rm", "twin:poet", "--yes")
     assert json.loads(_run(home, "show", "twin", "--json"))["settings"] == {}
+
+
+def test_rm_leaves_a_file_that_lies_elsewhere_and_says_which_setting_names_it(home: Path) -> None:
+    far = write_tiny_adapter(home / "far" / "clerk.gguf")
+    _run(home, "set", "tiny", f"adapters=clerk={far}")
+    told = _run(home, "rm", "tiny:clerk", "--yes", status=1)
+    assert "out of the setting adapters of 'tiny' (nibble set tiny adapters=)" in told
+    assert far.exists()
+    _run(home, "set", "tiny", "adapters=")
+    assert "tiny:clerk" not in _run(home, "list")
+
+
+def test_an_adapter_is_verified_by_its_name_and_with_all_models(home: Path) -> None:
+    write_tiny_adapter(home / "some" / "poet.gguf")
+    write_tiny(home / "some" / "wide.gguf", Tiny(width=64))
+    _run(home, "alias", "bard", "tiny:poet")
+    sound = "tiny:poet: header ok, digest unknown"
+    assert _run(home, "verify", "bard") == f"{sound}\n"
+    assert _run(home, "verify", "tiny:poet", "--load") == f"{sound}, load ok\n"
+    assert sound in _run(home, "verify")
+    _run(home, "set", "wide", "adapters=poet")
+    told = _run(home, "verify", "wide:poet", "--load", status=1)
+    assert "poet.gguf was made for another model than 'wide'" in told
+    _run(home, "set", "wide", "adapters=")
+    numberless = write_tiny_adapter(home / "some" / "nan.gguf", TinyAdapter(weight=float("nan")))
+    assert "header ok" in _run(home, "verify", "tiny:nan")
+    assert "computes no numbers" in _run(home, "verify", "tiny:nan", "--load", status=1)
+    numberless.write_bytes(numberless.read_bytes()[:-2000])
+    assert "nan.gguf ends before its weights do" in _run(home, "verify", status=1)
+
+
+def test_one_that_is_set_at_the_start_is_verified_too(home: Path) -> None:
+    far = write_tiny_adapter(home / "far" / "clerk.gguf")
+    (home / "nibble.toml").write_text(f"adapters = ['tiny:clerk={far}']")
+    config = ("--config", str(home / "nibble.toml"))
+    assert _run(home, "verify", "tiny:clerk", "--load", *config).endswith("load ok\n")
+    far.unlink()
+    assert "No such file" in _run(home, "verify", "tiny:clerk", *config, status=1)
 
 
 @pytest.mark.parametrize(

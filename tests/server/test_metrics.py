@@ -48,6 +48,7 @@ class Models:
                     generation_tokens_total=90,
                 ),
                 restarts=4,
+                stalls=1,
                 load_s=0.75,
             ),
             ModelFigures(id="beta", state="registered"),
@@ -173,7 +174,8 @@ def test_figures_of_the_engines_are_read_at_the_scrape() -> None:
     assert samples["nibble_prompt_tokens_total", model] == 700
     assert samples["nibble_cached_prompt_tokens_total", model] == 300
     assert samples["nibble_generation_tokens_total", model] == 90
-    assert samples["nibble_worker_restarts_total", model, "reason=died"] == 4
+    assert samples["nibble_worker_restarts_total", model, "reason=died"] == 3
+    assert samples["nibble_worker_restarts_total", model, "reason=stalled"] == 1
     assert samples["nibble_model_evictions_total", model, "reason=idle"] == 6
     assert samples["nibble_model_evictions_total", "model=beta", "reason=memory"] == 0, "all begin at zero"
     assert samples["nibble_model_load_seconds", model] == 0.75
@@ -194,7 +196,8 @@ def test_totals_of_a_model_that_was_unloaded_stay() -> None:
     model = f"model={MODEL}"
     assert samples["nibble_generation_tokens_total", model] == 90
     assert samples["nibble_step_seconds_count", model] == 0
-    assert samples["nibble_worker_restarts_total", model, "reason=died"] == 4
+    assert samples["nibble_worker_restarts_total", model, "reason=died"] == 3
+    assert samples["nibble_worker_restarts_total", model, "reason=stalled"] == 1
     assert ("nibble_requests_running", model) not in samples, "what is not loaded runs nothing"
     assert ("nibble_model_bytes", model, "part=weights") not in samples
 

@@ -12,6 +12,7 @@ from model_registry.model_settings import ModelSettings
 from model_registry.store.model_store import ModelStore
 from tests.fixtures.tiny_gguf import Tiny, write_tiny
 from tests.model_registry.fake_engine import write_gguf
+from tests.model_registry.test_twins import twin_of
 from tests.server.nibble_process import run_nibble
 
 
@@ -153,10 +154,26 @@ def test_rm_deletes_every_part_and_what_was_known(home: Path) -> None:
     ran(home, "alias", "huge", "big")
     assert run_nibble(home, "rm", "big").returncode == 1, "nobody said yes"
     assert (home / "models" / "big-00001-of-00002.gguf").exists()
-    ran(home, "rm", "huge", "--yes")
+    removed = run_nibble(home, "rm", "huge", "--yes")
+    assert (removed.returncode, removed.stdout) == (0, "big is deleted\n")
+    assert removed.stderr == "nibble: its other names go with it: 'huge'\n"
     assert [path.name for path in (home / "models").iterdir()] == ["Alpha.gguf"]
     assert ModelStore.in_directory(home).records() == {}
     check_refused(home, "rm", "big", "--yes", words="model 'big' does not exist")
+
+
+def test_rm_tells_what_becomes_of_the_twin_before_it_asks(home: Path) -> None:
+    write_gguf(home / "models" / "alpha-q4_0.gguf")
+    store = ModelStore.in_directory(home)
+    store.set_twin("alpha", twin_of("alpha-q4_0"))
+    asked = run_nibble(home, "rm", "alpha")
+    assert (asked.returncode, (home / "models" / "Alpha.gguf").exists()) == (1, True), "nobody said yes"
+    assert "requests for 'alpha' find no model any more: 'alpha-q4_0'" in asked.stderr
+    told = json.loads(run_nibble(home, "rm", "alpha", "--yes", "--json").stdout)
+    assert told["id"] == "alpha"
+    assert told["notes"][0].startswith("requests for 'alpha' find no model any more")
+    assert store.records() == {}
+    assert json.loads(ran(home, "show", "alpha-q4_0", "--json"))["twin"] is None
 
 
 def test_the_bundled_model_is_not_deleted(home: Path) -> None:

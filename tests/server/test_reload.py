@@ -109,6 +109,24 @@ def test_a_file_that_is_wrong_changes_nothing(data: Path) -> None:
         assert reason in str(told)
 
 
+def test_settings_of_no_model_are_told_when_they_are_read(data: Path) -> None:
+    with (
+        service_manager(data) as manager,
+        ServerUnderTest(data, NOTIFY_SOCKET=str(data / "notify")) as server,
+    ):
+        assert manager.recv(1024) == b"READY=1"
+        for _ in range(2):
+            (data / "nibble.toml").write_text("[models.alpa]\nthreads = 1\n")
+            server.signal(signal.SIGHUP)
+            assert manager.recv(1024).startswith(b"RELOADING=1\n")
+            assert manager.recv(1024) == b"READY=1"
+        lines = server.end_cleanly()
+    told = [str(line["event"]) for line in lines if "[models.alpa]" in str(line["event"])]
+    assert told == [
+        "the settings [models.alpa] are those of no model that is here: the nearest known is 'alpha'"
+    ], "once, and not when something else changes"
+
+
 def test_what_was_given_elsewhere_still_counts_above_the_file(data: Path) -> None:
     with ServerUnderTest(data, NIBBLE_STRICT="true") as server:
         server.wait_until_loaded()

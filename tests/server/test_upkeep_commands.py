@@ -91,4 +91,5 @@ def test_what_is_said_of_models_is_json_where_asked_for(home: Path) -> None:
     assert ran("rm", "tiny", "--yes") == {
         "id": "tiny",
         "deleted": [str(home / "models" / "tiny.gguf")],
+        "notes": [],
     }

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from tests.fakes.facts import CONTEXT
 from tests.fakes.house import House
 from tests.fakes.registry import MODEL, card
@@ -13,6 +15,7 @@ LOADED = {
     "context_length": CONTEXT,
     "max_model_len": CONTEXT,
     "state": "ready",
+    "failure": None,
     "capabilities": ["chat", "completion", "tools"],
     "parent": None,
 }
@@ -35,6 +38,25 @@ async def test_models_are_listed_loaded_or_not() -> None:
         assert (await client.get(f"/v1/models/{MODEL}")).json() == LOADED
         assert (await client.get("/v1/models/org/other")).json() == LOADED | unloaded
     assert house.registry.leased == 0
+
+
+async def test_what_failed_tells_why_with_an_adapter_and_without() -> None:
+    house = House()
+    base = card("org/other", is_loaded=False)
+    failed = {"state": "failed", "failure": "its file was cut"}
+    adapted = {"id": "org/other:poet", "parent": "org/other", "adapter": "poet"}
+    for changes in (failed, failed | adapted):
+        each = msgspec.structs.replace(base, **changes)
+        house.registry.known[each.id] = each
+    async with house.client() as client:
+        listed = (await client.get("/v1/models")).json()["data"]
+        told = {each["id"]: (each["state"], each["failure"]) for each in listed}
+        assert told == {
+            MODEL: ("ready", None),
+            "org/other": ("failed", "its file was cut"),
+            "org/other:poet": ("failed", "its file was cut"),
+        }
+        assert (await client.get("/v1/models/org/other:poet")).json()["failure"] == "its file was cut"
 
 
 async def test_it_is_the_shape_of_the_specification() -> None:

@@ -9,9 +9,11 @@ import pty
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from server.local_access import CONVERSATION, announced
 from tests.end_to_end.patience import PATIENCE_S, eventually
 from tests.model_registry.fake_engine import write_gguf
 from tests.server.nibble_process import NIBBLE, ServerUnderTest, clean_environment, free_port
@@ -123,6 +125,40 @@ def test_a_key_is_sent_and_where_it_is_missing_that_is_told(tmp_path: Path) -> N
         result = chat(tmp_path, "one", "--url", server.url)
         assert (result.returncode, "set NIBBLE_API_KEY" in result.stderr) == (1, True)
         assert chat(tmp_path, "one", "--url", server.url, NIBBLE_API_KEY=key).stdout == "one end\n"
+
+
+def test_the_server_that_runs_over_the_data_directory_is_found_whatever_its_port(tmp_path: Path) -> None:
+    write_models(tmp_path)
+    elsewhere = {"NIBBLE_PORT": str(free_port())}
+    key = "sk-0123456789abcdef"
+    with ServerUnderTest(tmp_path, NIBBLE_API_KEY=key) as first:
+        assert first.status("/health") == 200
+        result = chat(tmp_path, "one", **elsewhere)
+        assert (result.stdout, result.stderr) == ("one end\n", ""), result
+        with ServerUnderTest(tmp_path, NIBBLE_API_KEY=key) as second:
+            assert second.status("/health") == 200
+            result = chat(tmp_path, "one", **elsewhere)
+            assert result.returncode == 1
+            assert f"several servers run over {tmp_path}: name one with --url" in result.stderr
+            assert chat(tmp_path, "one", NIBBLE_PORT=str(urlsplit(second.url).port)).stdout == "one end\n"
+
+
+def test_a_server_that_does_not_answer_is_told_and_not_joined_by_another(tmp_path: Path) -> None:
+    with announced(tmp_path, f"http://127.0.0.1:{free_port()}"):
+        result = chat(tmp_path, "one")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "is busy or stuck" in result.stderr
+
+
+def test_another_conversations_own_server_is_left_to_that(
+    tmp_path: Path, server: ServerUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "bad.gguf").write_bytes(b"<html>")
+    monkeypatch.setenv(CONVERSATION, "1")
+    with announced(tmp_path, server.url):
+        result = chat(tmp_path, "one", "bad", NIBBLE_PORT=str(free_port()))
+    assert "no server runs; starting one" in result.stderr, "it ends with its conversation"
 
 
 class Terminal:
