@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from engine.errors import InsufficientMemory, ModelBusy, ModelLoadTimeout, QueueFull
+from model_registry.catalog.catalog import catalog
 from model_registry.jobs.job_order import ImportOrder, PullOrder, QuantizeOrder, VerifyOrder
 from model_registry.model_settings import ModelSettings
 from routes.services import RequestPolicy
+from server.cli import app
 from tests.fakes.callers import FakeCaller
 from tests.fakes.house import ADMIN_BODIES, House
 from tests.fakes.registry import MODEL, card
@@ -46,6 +49,14 @@ async def test_all_models_are_told_and_each_by_its_name(house: House, http: http
     assert one["use"]["tokens_per_s"] == 100
     assert one["facts"]["kv_layout"] == "partitioned"
     assert (await http.get(f"{BASE}/nothing")).status_code == 404
+
+
+async def test_the_catalogue_is_that_of_the_command(http: httpx.AsyncClient) -> None:
+    listed = (await http.get("/admin/v1/catalog")).json()
+    assert listed["object"] == "list"
+    assert [each["id"] for each in listed["data"]] == [*catalog()]
+    told = json.loads(CliRunner().invoke(app, ["catalog", "--json"]).stdout)
+    assert listed["data"] == told
 
 
 async def test_load_and_unload(house: House, http: httpx.AsyncClient) -> None:
