@@ -8,12 +8,13 @@ of use to the next one or removed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from model_registry.jobs.import_work import import_file, import_from_cache
 from model_registry.jobs.job_order import (
+    CachedImportOrder,
     ImportOrder,
     JobKindName,
     JobOrder,
@@ -25,7 +26,6 @@ from model_registry.jobs.job_order import (
 from model_registry.jobs.job_report import JobReport
 from model_registry.jobs.verify_work import verify
 from model_registry.jobs.workshop import Workshop
-from model_registry.local_import import import_local
 from model_registry.pull.remote_file import shown
 
 Work = Callable[[Any, JobReport, Workshop], str]
@@ -53,20 +53,9 @@ def _pull(order: PullOrder, report: JobReport, workshop: Workshop) -> str:
         progress=report.progress,
         say=report.say,
         cancel=report.cancel,
+        force=order.force,
     )
     return workshop.take_in(registered, report)
-
-
-def _import(order: ImportOrder, report: JobReport, workshop: Workshop) -> str:
-    report.say(f"trying out {order.path}")
-    imported = import_local(
-        Path(order.path),
-        workshop.config,
-        workshop.starting(report),
-        model_name=order.base,
-        cancel=report.cancel,
-    )
-    return workshop.take_in(imported, report)
 
 
 def _quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> str:
@@ -77,7 +66,10 @@ def _quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> st
 
 JOB_KINDS: dict[type[JobOrder], JobKind] = {
     PullOrder: JobKind(name="pull", work=_pull, about=lambda order: shown(order.source)),
-    ImportOrder: JobKind(name="import", work=_import, about=lambda order: order.path),
+    ImportOrder: JobKind(name="import", work=import_file, about=lambda order: order.path),
+    CachedImportOrder: JobKind(
+        name="import", work=import_from_cache, about=lambda order: f"{order.name} from {order.cache}"
+    ),
     VerifyOrder: JobKind(
         name="verify", work=verify, about=lambda order: order.model, model=lambda order: order.model
     ),

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from model_registry.caches.cached_model import CacheName
+
 JobKindName = Literal["pull", "import", "verify", "quantize"]
 JobUnit = Literal["bytes"]
 
@@ -15,6 +17,8 @@ class PullOrder(msgspec.Struct, frozen=True):
 
     source: str
     """In one of ``model_registry.pull.origin.FORMS``."""
+    force: bool = False
+    """Whether it is fetched even if it can never be loaded here."""
 
 
 class ImportOrder(msgspec.Struct, frozen=True):
@@ -23,6 +27,14 @@ class ImportOrder(msgspec.Struct, frozen=True):
     path: str
     base: str | None = None
     """Of a LoRA adapter: the model that it is for, where its file does not tell."""
+
+
+class CachedImportOrder(msgspec.Struct, frozen=True):
+    """Link a model that another program has fetched to this machine, and try it out."""
+
+    cache: CacheName
+    name: str
+    """What that program calls it, or a part of that which no other has."""
 
 
 class VerifyOrder(msgspec.Struct, frozen=True):
@@ -42,4 +54,4 @@ class QuantizeOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a file that is quantised already will do, which costs more of what it knows."""
 
 
-JobOrder = PullOrder | ImportOrder | VerifyOrder | QuantizeOrder
+JobOrder = PullOrder | ImportOrder | CachedImportOrder | VerifyOrder | QuantizeOrder

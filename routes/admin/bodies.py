@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from engine.template_choice import template_names
+from model_registry.caches.cached_model import CacheName
 from model_registry.model_settings import ModelSettings
 from model_registry.setting_fault import setting_fault
 from model_registry.store.model_store import ALIAS
@@ -34,12 +35,18 @@ class PullBody(WireObject):
     """What to fetch."""
 
     source: Annotated[str, Field(min_length=1, max_length=2048)]
+    force: bool | None = None
+    """Whether to fetch it even if it can never be loaded on the server's machine."""
 
 
 class ImportBody(WireObject):
-    """Which file of the server's machine to serve."""
+    """What to serve of the server's machine: a file, or with ``from`` a model that another program has fetched."""
 
-    path: Annotated[str, Field(min_length=1, max_length=4096, pattern="^/")]
+    path: Annotated[str, Field(min_length=1, max_length=4096, pattern="^/")] | None = None
+    from_: Annotated[CacheName | None, Field(alias="from")] = None
+    """That program, of whose models ``name`` is one."""
+    name: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """What that program calls it, or a part of that which no other has."""
     for_: Annotated[str | None, Field(alias="for", min_length=1, max_length=512)] = None
     """Of a LoRA adapter: the model that it is for, where its file does not tell."""
 

@@ -10,14 +10,21 @@ from fastapi import APIRouter, Request, Response
 from engine.errors import InvalidRequest
 from engine.quantization_type import quantization_type
 from model_registry.jobs.job import JobSnapshot
-from model_registry.jobs.job_order import ImportOrder, JobOrder, PullOrder, QuantizeOrder, VerifyOrder
+from model_registry.jobs.job_order import (
+    CachedImportOrder,
+    ImportOrder,
+    JobOrder,
+    PullOrder,
+    QuantizeOrder,
+    VerifyOrder,
+)
 from model_registry.model_detail import ModelDetail
 from model_registry.quantize.model_name import checked_name
 from routes.admin.bodies import ImportBody, PullBody, QuantizeBody, VerifyBody
 from routes.admin.models import json_answer
+from routes.admin.unrestricted import permit_new
 from routes.allowed_models import models_for
-from routes.caller import Caller, caller_of
-from routes.http_errors import NotPermitted
+from routes.caller import caller_of
 from routes.json_body import read_json_body
 from routes.openai.documentation import WITHOUT_MODEL, answers, request_body
 from routes.services import Services
@@ -61,15 +68,15 @@ def build_router(services: Services) -> APIRouter:
     async def pull(request: Request) -> Response:
         """Fetch a model into the models directory and try it out: a job. One that was interrupted goes on."""
         body = await read(request, PullBody)
-        _permit_new(caller_of(request))
-        return begun(PullOrder(body.source))
+        permit_new(caller_of(request))
+        return begun(PullOrder(body.source, force=bool(body.force)))
 
     @offered("import", ImportBody, _NAMING_NONE)
     async def import_model(request: Request) -> Response:
         """Link a model or a LoRA adapter of the server's machine into the models directory and try it out: a job."""
-        body = await read(request, ImportBody)
-        _permit_new(caller_of(request))
-        return begun(ImportOrder(body.path, body.for_))
+        order = _import_order(await read(request, ImportBody))
+        permit_new(caller_of(request))
+        return begun(order)
 
     @offered("verify", VerifyBody)
     async def verify(request: Request) -> Response:
@@ -84,7 +91,7 @@ def build_router(services: Services) -> APIRouter:
         body = await read(request, QuantizeBody)
         caller = caller_of(request)
         detail = _bare(models_for(caller, services.registry).detail(body.model), body.model)
-        _permit_new(caller)
+        permit_new(caller)
         return begun(
             QuantizeOrder(
                 model=detail.id,
@@ -97,6 +104,30 @@ def build_router(services: Services) -> APIRouter:
     return router
 
 
+def _import_order(body: ImportBody) -> ImportOrder | CachedImportOrder:
+    """Raises InvalidRequest for a body that names neither a file nor another program's model, or something of both."""
+    if body.from_ is None:
+        if body.name is not None:
+            raise InvalidRequest(
+                "'name' means one of another program's models: give 'from', too", param="name"
+            )
+        if body.path is None:
+            raise InvalidRequest("'path': the field is required where there is no 'from'", param="path")
+        return ImportOrder(body.path, body.for_)
+    if body.path is not None:
+        raise InvalidRequest(
+            "'path' names a file, and 'from' another program: give one of them", param="path"
+        )
+    if body.for_ is not None:
+        raise InvalidRequest("'for' is of LoRA adapters, and what 'from' names is none", param="for")
+    if body.name is None:
+        raise InvalidRequest(
+            "'name': the field is required beside 'from'; GET /admin/v1/found lists what there is",
+            param="name",
+        )
+    return CachedImportOrder(body.from_, body.name)
+
+
 def _bare(detail: ModelDetail, name: str) -> ModelDetail:
     """``detail``, of the model called ``name``. Raises InvalidRequest for one with an adapter: the base is meant."""
     if name not in (detail.id, *detail.aliases):
@@ -104,9 +135,3 @@ def _bare(detail: ModelDetail, name: str) -> ModelDetail:
             f"'{name[:200]}' is '{detail.id}' with an adapter: name '{detail.id}'", param="model"
         )
     return detail
-
-
-def _permit_new(caller: Caller) -> None:
-    """Raises NotPermitted for a key of certain models: what it fetched would be none of them."""
-    if caller.models is not None:
-        raise NotPermitted(f"The API key '{caller.name}' is for certain models, and may not bring new ones.")

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -20,6 +21,7 @@ from tests.end_to_end.live_server import MODEL, LiveServer
 from tests.end_to_end.patience import PATIENCE_S, eventually
 from tests.engine.real import model_path
 from tests.fixtures.tiny_gguf import Tiny, TinyAdapter, write_tiny, write_tiny_adapter
+from tests.model_registry.caches import layouts
 from tests.model_registry.pull.file_server import FileServer, Handler, file_server
 from tests.server.nibble_process import NIBBLE, clean_environment
 
@@ -41,7 +43,12 @@ class Admin:
             home,
             *("--context", "512", "--parallel", "2", "--kv-budget", "32MiB", "--memory-budget", "250MB"),
             *("--prefix-memory", "0", "--threads", "1", "--preload", "one"),
-            extra=_LOCAL,
+            extra=_LOCAL
+            | {
+                "OLLAMA_MODELS": str(home / "ollama"),
+                "HF_HUB_CACHE": str(home / "hub"),
+                "HOME": str(home / "user"),
+            },
         )
 
     def nibble(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -76,6 +83,11 @@ class Admin:
             "data"
         ]
         return found
+
+    def get(self, path: str) -> dict[str, Any]:
+        headers = {"authorization": f"Bearer {self.key()}"}
+        answer: dict[str, Any] = self.server.http.get(f"/admin/v1/{path}", headers=headers).json()
+        return answer
 
     def post(self, path: str, body: dict[str, object]) -> dict[str, object]:
         response = self.answer(path, body)
@@ -257,6 +269,21 @@ def test_import_verify_and_quantize_are_jobs(admin: Admin, tmp_path: Path) -> No
     os.mkfifo(pipe)
     assert done("import", {"path": str(pipe)})["state"] == "failed", "a pipe holds nobody up"
     use(admin, "one")
+
+
+def test_what_another_program_has_fetched_is_found_and_imported(admin: Admin, tmp_path: Path) -> None:
+    content = write_tiny(tmp_path / "tiny.bin", Tiny(width=64, seed=5)).read_bytes()
+    layouts.ollama(admin.home / "ollama", "library/sailor/1b", content, layouts.TEMPLATE)
+    (found,) = admin.get("found?from=ollama")["data"]
+    assert (found["from"], found["name"], found["file_bytes"]) == ("ollama", "sailor:1b", len(content))
+    job = admin.post("models/import", {"from": "ollama", "name": "sailor"})
+    ended = admin.ended(str(job["id"]))
+    assert (ended["state"], ended["model"]) == ("succeeded", "sailor-1b"), ended
+    assert (admin.home / "models" / "sailor-1b.gguf").is_symlink()
+    use(admin, "sailor-1b")
+    none = admin.ended(str(admin.post("models/import", {"from": "lmstudio", "name": "sailor"})["id"]))
+    assert (none["state"], none["error"]["code"]) == ("failed", "invalid_request")  # type: ignore[index]
+    assert "is in none of the caches" in str(none["message"])
 
 
 def test_an_adapter_is_imported_with_the_model_that_it_is_for(admin: Admin, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,13 +13,21 @@ from typer.testing import CliRunner
 
 from engine.errors import InsufficientMemory, ModelBusy, ModelLoadTimeout, QueueFull
 from model_registry.catalog.catalog import catalog
-from model_registry.jobs.job_order import ImportOrder, PullOrder, QuantizeOrder, VerifyOrder
+from model_registry.jobs.job_order import (
+    CachedImportOrder,
+    ImportOrder,
+    PullOrder,
+    QuantizeOrder,
+    VerifyOrder,
+)
 from model_registry.model_settings import ModelSettings
 from routes.services import RequestPolicy
 from server.cli import app
 from tests.fakes.callers import FakeCaller
 from tests.fakes.house import ADMIN_BODIES, House
 from tests.fakes.registry import MODEL, card
+from tests.fixtures.tiny_gguf import write_tiny
+from tests.model_registry.caches import layouts
 
 QUANTIZED = QuantizeOrder(model=MODEL, to="Q4_K_M", name="small", allow_requantize=True)
 BASE = "/admin/v1/models"
@@ -57,6 +66,69 @@ async def test_the_catalogue_is_that_of_the_command(http: httpx.AsyncClient) -> 
     assert [each["id"] for each in listed["data"]] == [*catalog()]
     told = json.loads(CliRunner().invoke(app, ["catalog", "--json"]).stdout)
     assert listed["data"] == told
+
+
+async def test_what_others_have_fetched_is_listed_as_by_the_command(
+    http: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    content = write_tiny(tmp_path / "tiny.bin").read_bytes()
+    layouts.ollama(tmp_path / "ollama", "library/tiny/1b", content, layouts.TEMPLATE)
+    layouts.huggingface(tmp_path / "hub", "owner/repo", {"mini-Q4_0.gguf": content})
+    listed = (await http.get("/admin/v1/found")).json()
+    assert [(each["from"], each["name"]) for each in listed["data"]] == [
+        ("ollama", "tiny:1b"),
+        ("huggingface", "owner/repo:mini-Q4_0"),
+    ]
+    assert listed["data"] == json.loads(CliRunner().invoke(app, ["import", "--found", "--json"]).stdout)
+    of_one = (await http.get("/admin/v1/found?from=ollama")).json()
+    assert of_one["data"] == listed["data"][:1]
+    for query in ("from=gpt4all", "from=", "form=ollama"):
+        told = await http.get(f"/admin/v1/found?{query}")
+        assert (told.status_code, told.json()["error"]["param"]) == (400, query.partition("=")[0])
+
+
+async def test_a_pull_may_be_forced(house: House, http: httpx.AsyncClient) -> None:
+    for body in ({}, {"force": None}, {"force": False}, {"force": True}):
+        assert (await http.post(f"{BASE}/pull", json={"source": "hf:a/b"} | body)).status_code == 202
+    forced = [each.force for each in house.jobs.orders if isinstance(each, PullOrder)]
+    assert forced == [False, False, False, True]
+    told = await http.post(f"{BASE}/pull", json={"source": "hf:a/b", "force": "yes"})
+    assert (told.status_code, told.json()["error"]["param"]) == (400, "force")
+
+
+async def test_a_model_of_another_program_is_imported_by_its_name(
+    house: House, http: httpx.AsyncClient
+) -> None:
+    job = (await http.post(f"{BASE}/import", json={"from": "ollama", "name": "tiny:1b"})).json()
+    assert (job["kind"], job["about"]) == ("import", "tiny:1b from ollama")
+    assert house.jobs.orders == [CachedImportOrder("ollama", "tiny:1b")]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "path"),
+        ({"for": MODEL}, "path"),
+        ({"name": "tiny"}, "name"),
+        ({"path": "/m/x.gguf", "name": "tiny"}, "name"),
+        ({"from": "ollama"}, "name"),
+        ({"from": "ollama", "name": ""}, "name"),
+        ({"from": "gpt4all", "name": "tiny"}, "from"),
+        ({"from_": "ollama", "name": "tiny"}, "from_"),
+        ({"from": "ollama", "name": "tiny", "path": "/m/x.gguf"}, "path"),
+        ({"from": "ollama", "name": "tiny", "for": MODEL}, "for"),
+        ({"found": True}, "found"),
+    ],
+)
+async def test_an_import_that_means_nothing_or_two_things_is_refused(
+    house: House, http: httpx.AsyncClient, body: dict[str, object], param: str
+) -> None:
+    told = await http.post(f"{BASE}/import", json=body)
+    assert (told.status_code, told.json()["error"]["param"]) == (400, param)
+    assert not house.jobs.orders
 
 
 async def test_load_and_unload(house: House, http: httpx.AsyncClient) -> None:
@@ -230,6 +302,8 @@ async def test_a_key_for_certain_models_administers_those_alone(
     for what in ("pull", "import", "quantize"):
         told = await http.post(f"{BASE}/{what}", json=ADMIN_BODIES[f"{BASE}/{what}"])
         assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted")
+    told = await http.get("/admin/v1/found")
+    assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted")
     mine = (await http.post(f"{BASE}/verify", json={"model": MODEL})).json()["id"]
     assert [each["id"] for each in (await http.get("/admin/v1/jobs")).json()["data"]] == [mine]
     assert not house.registry.amendments
