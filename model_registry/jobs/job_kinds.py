@@ -21,6 +21,7 @@ from model_registry.jobs.job_order import (
     JobUnit,
     PullOrder,
     QuantizeOrder,
+    TuneOrder,
     VerifyOrder,
 )
 from model_registry.jobs.job_report import JobReport
@@ -64,6 +65,21 @@ def _quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> st
     return quantize(order, report, workshop)
 
 
+def _about_tune(order: TuneOrder) -> str:
+    if order.revert:
+        return f"{order.model} without its twin"
+    types = ", ".join(order.types)
+    return (
+        order.model + (f" in {types}" if types else "") + (f", to apply {order.apply}" if order.apply else "")
+    )
+
+
+def _tune(order: TuneOrder, report: JobReport, workshop: Workshop) -> str:
+    from model_registry.jobs.tune_work import tune
+
+    return tune(order, report, workshop)
+
+
 JOB_KINDS: dict[type[JobOrder], JobKind] = {
     PullOrder: JobKind(name="pull", work=_pull, about=lambda order: shown(order.source)),
     ImportOrder: JobKind(name="import", work=import_file, about=lambda order: order.path),
@@ -79,5 +95,6 @@ JOB_KINDS: dict[type[JobOrder], JobKind] = {
         about=lambda order: f"{order.model} to {order.to}" + (f" as {order.name}" if order.name else ""),
         model=lambda order: order.model,
     ),
+    TuneOrder: JobKind(name="tune", work=_tune, about=_about_tune, model=lambda order: order.model),
 }
 """A new kind of job is an order in ``job_order``, a work, a line here, and a route in ``routes.admin.new_jobs``."""

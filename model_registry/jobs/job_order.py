@@ -8,8 +8,8 @@ import msgspec
 
 from model_registry.caches.cached_model import CacheName
 
-JobKindName = Literal["pull", "import", "verify", "quantize"]
-JobUnit = Literal["bytes"]
+JobKindName = Literal["pull", "import", "verify", "quantize", "tune"]
+JobUnit = Literal["bytes", "tokens"]
 
 
 class PullOrder(msgspec.Struct, frozen=True):
@@ -54,4 +54,18 @@ class QuantizeOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a file that is quantised already will do, which costs more of what it knows."""
 
 
-JobOrder = PullOrder | ImportOrder | CachedImportOrder | VerifyOrder | QuantizeOrder
+class TuneOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Measure a model and twins of it in other types; or let it serve without a twin again."""
+
+    model: str
+    text: str | None = None
+    """What perplexities are measured on; None is the text that comes with nibble."""
+    types: tuple[str, ...] = ()
+    """None is those that are sensible for the file, or that of ``apply`` alone."""
+    apply: str | None = None
+    """The type whose twin is kept, and serves in the model's place."""
+    revert: bool = False
+    """Whether the model is to serve its requests itself again; then nothing is measured."""
+
+
+JobOrder = PullOrder | ImportOrder | CachedImportOrder | VerifyOrder | QuantizeOrder | TuneOrder

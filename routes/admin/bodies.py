@@ -17,6 +17,9 @@ from model_registry.store.model_store import ALIAS
 from routes.openai.documentation import Schema, struct_schema
 from routes.wire_body import ModelBody, WireObject
 
+_Type = Annotated[str, Field(min_length=1, max_length=40)]
+"""Of a quantisation, such as Q4_K_M."""
+
 
 class LoadBody(ModelBody):
     """Which model to load."""
@@ -58,12 +61,24 @@ class VerifyBody(ModelBody):
 class QuantizeBody(ModelBody):
     """Which model to quantise, and to what."""
 
-    to: Annotated[str, Field(min_length=1, max_length=40)]
-    """A type such as Q4_K_M."""
+    to: _Type
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Of the new model; null is that of the old with the type behind it."""
     allow_requantize: bool | None = None
     """Whether a file that is quantised already will do."""
+
+
+class TuneBody(ModelBody):
+    """Which model to measure beside its twins, or with ``revert``, to serve without one again."""
+
+    text: Annotated[str, Field(min_length=1)] | None = None
+    """What to measure perplexity on; null is the text that comes with nibble."""
+    types: Annotated[list[_Type], Field(min_length=1, max_length=64)] | None = None
+    """Types to try; null is those that are sensible for the file, or that of ``apply`` alone."""
+    apply: _Type | None = None
+    """A type whose twin is kept as a model, and serves in the model's place."""
+    revert: bool | None = None
+    """Whether the model is to serve its requests itself again. Alone: nothing is measured then."""
 
 
 def _settings_schema() -> Schema:

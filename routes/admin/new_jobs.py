@@ -16,11 +16,13 @@ from model_registry.jobs.job_order import (
     JobOrder,
     PullOrder,
     QuantizeOrder,
+    TuneOrder,
     VerifyOrder,
 )
 from model_registry.model_detail import ModelDetail
 from model_registry.quantize.model_name import checked_name
-from routes.admin.bodies import ImportBody, PullBody, QuantizeBody, VerifyBody
+from model_registry.tune.sample_text import checked_text
+from routes.admin.bodies import ImportBody, PullBody, QuantizeBody, TuneBody, VerifyBody
 from routes.admin.models import json_answer
 from routes.admin.unrestricted import permit_new
 from routes.allowed_models import models_for
@@ -101,6 +103,18 @@ def build_router(services: Services) -> APIRouter:
             )
         )
 
+    @offered("tune", TuneBody)
+    async def tune(request: Request) -> Response:
+        """Measure a model and twins of it in other types: a job, whose result is the table. With ``apply``, the twin of
+        that type is kept, and serves in the model's place until ``revert``."""
+        body = await read(request, TuneBody)
+        caller = caller_of(request)
+        detail = _bare(models_for(caller, services.registry).detail(body.model), body.model)
+        order = _tune_order(detail.id, body)
+        if order.apply is not None:
+            permit_new(caller)
+        return begun(order)
+
     return router
 
 
@@ -126,6 +140,20 @@ def _import_order(body: ImportBody) -> ImportOrder | CachedImportOrder:
             param="name",
         )
     return CachedImportOrder(body.from_, body.name)
+
+
+def _tune_order(model_id: str, body: TuneBody) -> TuneOrder:
+    """Raises InvalidRequest for a type or a text that is none, and for more beside ``revert``."""
+    if body.revert:
+        if any(each is not None for each in (body.text, body.types, body.apply)):
+            raise InvalidRequest("'revert' measures nothing: give it alone", param="revert")
+        return TuneOrder(model=model_id, revert=True)
+    return TuneOrder(
+        model=model_id,
+        text=None if body.text is None else checked_text(body.text.encode(), "the text"),
+        types=tuple(quantization_type(each, param="types").name for each in body.types or ()),
+        apply=None if body.apply is None else quantization_type(body.apply, param="apply").name,
+    )
 
 
 def _bare(detail: ModelDetail, name: str) -> ModelDetail:

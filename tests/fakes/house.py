@@ -40,6 +40,7 @@ ADMIN_BODIES: dict[str, dict[str, object]] = {
     "/admin/v1/models/unload": {"model": MODEL},
     "/admin/v1/models/verify": {"model": MODEL},
     "/admin/v1/models/quantize": {"model": MODEL, "to": "Q4_0"},
+    "/admin/v1/models/tune": {"model": MODEL, "types": ["Q4_0"]},
     "/admin/v1/models/pull": {"source": "hf:owner/repository"},
     "/admin/v1/models/import": {"path": "/models/tiny.gguf"},
 }

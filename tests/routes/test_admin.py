@@ -18,6 +18,7 @@ from model_registry.jobs.job_order import (
     ImportOrder,
     PullOrder,
     QuantizeOrder,
+    TuneOrder,
     VerifyOrder,
 )
 from model_registry.model_settings import ModelSettings
@@ -242,6 +243,43 @@ async def test_orders_become_jobs(house: House, http: httpx.AsyncClient) -> None
     assert (full.status_code, full.headers["retry-after"]) == (503, "30")
 
 
+async def test_a_tuning_is_ordered_as_the_command_takes_it(house: House, http: httpx.AsyncClient) -> None:
+    for body, order in (
+        ({}, TuneOrder(model=MODEL)),
+        ({"text": "\ufeffOnce", "types": ["q8_0", "IQ4_NL"]}, ("Once", ("Q8_0", "IQ4_NL"), None)),
+        ({"apply": "q4_0", "types": None, "revert": False}, (None, (), "Q4_0")),
+        ({"revert": True}, TuneOrder(model=MODEL, revert=True)),
+    ):
+        told = await http.post(f"{BASE}/tune", json={"model": MODEL} | body)
+        assert (told.status_code, told.json()["kind"], told.json()["model"]) == (202, "tune", MODEL)
+        if isinstance(order, tuple):
+            text, types, apply = order
+            order = TuneOrder(model=MODEL, text=text, types=types, apply=apply)
+        assert house.jobs.orders[-1] == order
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"types": ["q9"]}, "types"),
+        ({"types": ["q8_0", "iq1_s"]}, "types"),
+        ({"types": []}, "types"),
+        ({"types": "q8_0"}, "types"),
+        ({"apply": "q9"}, "apply"),
+        ({"text": ""}, "text"),
+        ({"revert": True, "apply": "q8_0"}, "revert"),
+        ({"revert": True, "text": "x"}, "revert"),
+        ({"plot": "a.png"}, "plot"),
+    ],
+)
+async def test_a_tuning_that_cannot_be_is_refused_at_once(
+    house: House, http: httpx.AsyncClient, body: dict[str, object], param: str
+) -> None:
+    told = await http.post(f"{BASE}/tune", json={"model": MODEL} | body)
+    assert (told.status_code, told.json()["error"]["param"]) == (400, param)
+    assert not house.jobs.orders
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/events"), ("DELETE", "")])
 async def test_a_job_that_is_not_there(http: httpx.AsyncClient, method: str, path: str) -> None:
     told = await http.request(method, f"/admin/v1/jobs/job-none{path}")
@@ -302,6 +340,9 @@ async def test_a_key_for_certain_models_administers_those_alone(
     for what in ("pull", "import", "quantize"):
         told = await http.post(f"{BASE}/{what}", json=ADMIN_BODIES[f"{BASE}/{what}"])
         assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted")
+    told = await http.post(f"{BASE}/tune", json={"model": MODEL, "apply": "Q4_0"})
+    assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted"), "its twin would be new"
+    assert (await http.post(f"{BASE}/tune", json={"model": "other"})).status_code == 404
     told = await http.get("/admin/v1/found")
     assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted")
     mine = (await http.post(f"{BASE}/verify", json={"model": MODEL})).json()["id"]

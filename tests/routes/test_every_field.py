@@ -137,6 +137,8 @@ DEPENDENT = {
     "path",
     "to",
     "name",
+    "types",
+    "apply",
 }
 """Fields whose values within their own bounds can be wrong beside others, or in what they say."""
 
