@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -12,7 +12,9 @@ from model_registry.amendment import Amendment
 from model_registry.card import ModelCard
 from model_registry.jobs.job import JobSnapshot
 from model_registry.jobs.job_order import JobOrder
+from model_registry.leftovers import Leftover
 from model_registry.model_detail import ModelDetail
+from model_registry.pruning import PrunedLeftover
 from routes.caller import CallersPort
 from routes.day_usage import UsagePort
 from routes.running_requests import RunningRequests
@@ -99,6 +101,16 @@ class JobsPort(Protocol):
         ...
 
 
+class PruningPort(Protocol):
+    """What nothing uses, found and removed; blocks. The real one is ``model_registry.pruning.Pruning``."""
+
+    def find(self) -> Sequence[Leftover]:
+        """Raises ModelUnavailable."""
+        ...
+
+    def remove(self, found: Iterable[Leftover]) -> Sequence[PrunedLeftover]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class RequestPolicy:
     """What the operator allows one request."""
@@ -123,6 +135,7 @@ class Services:
 
     registry: RegistryPort
     jobs: JobsPort
+    pruning: PruningPort
     callers: CallersPort
     telemetry: Telemetry
     usage: UsagePort

@@ -81,6 +81,19 @@ class TuneBody(ModelBody):
     """Whether the model is to serve its requests itself again. Alone: nothing is measured then."""
 
 
+def _said(value: bool) -> bool:
+    if not value:
+        raise PydanticCustomError("unsaid", "should be true: only then is anything removed")
+    return value
+
+
+class PruneBody(WireObject):
+    """The word on which things are removed."""
+
+    # No Literal[True], which would take the number 1 for it.
+    yes: Annotated[bool, AfterValidator(_said), WithJsonSchema({"type": "boolean", "const": True})]
+
+
 def _settings_schema() -> Schema:
     """That of ``ModelSettings``, any of which may be null."""
     return struct_schema(ModelSettings)

@@ -341,6 +341,23 @@ def test_a_tuning_that_is_cancelled_leaves_nothing_behind(admin: Admin) -> None:
     assert sorted(path.name for path in (admin.home / "models").iterdir()) == files
 
 
+def test_what_nothing_uses_is_shown_and_removed_on_the_word(admin: Admin) -> None:
+    part = admin.home / "models" / ".lost.gguf.part"
+    part.write_bytes(bytes(5000))
+    shown = admin.get("prune")["data"]
+    assert shown == [
+        {name: value for name, value in each.items() if name != "removed"}
+        for each in json.loads(admin.nibble("prune", "--dry-run", "--json").stdout)
+    ]
+    assert str(part) in [each["what"] for each in shown]
+    assert admin.answer("prune", {"yes": False}).status_code == 400
+    assert part.exists()
+    pruned: Any = admin.post("prune", {"yes": True})["data"]
+    assert {each["what"]: (each["removed"], each["problem"]) for each in pruned}[str(part)] == (True, "")
+    assert not part.exists()
+    use(admin, "one")
+
+
 def test_what_another_program_has_fetched_is_found_and_imported(admin: Admin, tmp_path: Path) -> None:
     content = write_tiny(tmp_path / "tiny.bin", Tiny(width=64, seed=5)).read_bytes()
     layouts.ollama(admin.home / "ollama", "library/sailor/1b", content, layouts.TEMPLATE)

@@ -91,6 +91,21 @@ async def test_what_others_have_fetched_is_listed_as_by_the_command(
         assert (told.status_code, told.json()["error"]["param"]) == (400, query.partition("=")[0])
 
 
+async def test_what_nothing_uses_is_shown_and_goes_on_the_word_alone(
+    house: House, http: httpx.AsyncClient
+) -> None:
+    shown = (await http.get("/admin/v1/prune")).json()
+    assert [each["kind"] for each in shown["data"]] == ["lock"]
+    for body in ({}, {"yes": False}, {"yes": None}, {"yes": 1}, {"yes": "true"}):
+        told = await http.post("/admin/v1/prune", json=body)
+        assert (told.status_code, told.json()["error"]["param"]) == (400, "yes")
+    assert (await http.post("/admin/v1/prune")).status_code == 415
+    assert house.pruning.left
+    pruned = (await http.post("/admin/v1/prune", json={"yes": True})).json()
+    assert pruned["data"] == [each | {"removed": True, "problem": ""} for each in shown["data"]]
+    assert (await http.get("/admin/v1/prune")).json() == {"object": "list", "data": []}
+
+
 async def test_a_pull_may_be_forced(house: House, http: httpx.AsyncClient) -> None:
     for body in ({}, {"force": None}, {"force": False}, {"force": True}):
         assert (await http.post(f"{BASE}/pull", json={"source": "hf:a/b"} | body)).status_code == 202
@@ -343,8 +358,13 @@ async def test_a_key_for_certain_models_administers_those_alone(
     told = await http.post(f"{BASE}/tune", json={"model": MODEL, "apply": "Q4_0"})
     assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted"), "its twin would be new"
     assert (await http.post(f"{BASE}/tune", json={"model": "other"})).status_code == 404
-    told = await http.get("/admin/v1/found")
-    assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted")
+    for told in (
+        await http.get("/admin/v1/found"),
+        await http.get("/admin/v1/prune"),
+        await http.post("/admin/v1/prune", json={"yes": True}),
+    ):
+        assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted")
+    assert house.pruning.left
     mine = (await http.post(f"{BASE}/verify", json={"model": MODEL})).json()["id"]
     assert [each["id"] for each in (await http.get("/admin/v1/jobs")).json()["data"]] == [mine]
     assert not house.registry.amendments
