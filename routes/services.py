@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from generation.engine_port import EnginePort
+from model_registry.adapter_detail import AdapterDetail
 from model_registry.amendment import Amendment
 from model_registry.card import ModelCard
 from model_registry.jobs.job import JobSnapshot
@@ -55,6 +56,10 @@ class RegistryPort(Protocol):
 
     def detail(self, model_id: str, *, serving: bool = False) -> ModelDetail:
         """The same of one, or with ``serving`` of the twin that serves in its place. Raises ModelNotFound."""
+        ...
+
+    def adapter(self, name: str) -> AdapterDetail | None:
+        """What is known of a model with an adapter; None for one without. Raises ModelNotFound."""
         ...
 
     async def load(self, model_id: str) -> None:

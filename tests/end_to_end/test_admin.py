@@ -388,6 +388,10 @@ def test_an_adapter_is_imported_with_the_model_that_it_is_for(admin: Admin, tmp_
     ended = done("import", {"path": str(clerk), "for": "base"})
     assert (ended["state"], ended["model"]) == ("succeeded", "base:clerk"), ended
     use(admin, "base:clerk")
+    shown = admin.get("models/base:clerk")
+    assert shown == admin.told("show", "base:clerk")
+    assert (shown["parent"], shown["adapter"], shown["failure"]) == ("base", "clerk", None)
+    assert admin.get("models/base")["adapters"] == ["base:clerk"]
     for what, fields in (("verify", {}), ("quantize", {"to": "Q8_0"})):
         refused = admin.answer(f"models/{what}", {"model": "base:clerk", **fields})
         assert refused.status_code == 400

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import jsonschema
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -59,6 +61,19 @@ async def test_all_models_are_told_and_each_by_its_name(house: House, http: http
     assert one["use"]["tokens_per_s"] == 100
     assert one["facts"]["kv_layout"] == "partitioned"
     assert (await http.get(f"{BASE}/nothing")).status_code == 404
+
+
+async def test_a_model_with_an_adapter_is_told_of_itself(house: House, http: httpx.AsyncClient) -> None:
+    poet = f"{MODEL}:poet"
+    house.registry.known[poet] = msgspec.structs.replace(card(poet), parent=MODEL, adapter="poet")
+    told = (await http.get(f"{BASE}/{poet}")).json()
+    assert (told["id"], told["parent"], told["adapter"]) == (poet, MODEL, "poet")
+    assert "state" not in told
+    http.headers.update(restricted(house, poet))
+    assert (await http.get(f"{BASE}/{poet}")).json() == told
+    assert (await http.get(f"{BASE}/{MODEL}")).status_code == 404
+    schema = house.app.openapi()["paths"][f"{BASE}/{{model_id}}"]["get"]["responses"]["200"]
+    jsonschema.validate(told, schema["content"]["application/json"]["schema"])
 
 
 async def test_the_catalogue_is_that_of_the_command(http: httpx.AsyncClient) -> None:
