@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import ModelLoadFailed, NibbleError
+from model_registry.adapter_detail import AdapterDetail
 from model_registry.card import ModelCard
 from model_registry.fingerprint import fingerprint_with
 from model_registry.model import Model
@@ -75,6 +76,16 @@ class AdaptedModel:
         if self.failure is None:
             return card
         return msgspec.structs.replace(card, state="failed", failure=self.failure.message)
+
+    def detail(self) -> AdapterDetail:
+        return AdapterDetail(
+            id=self.id,
+            parent=self.adapter.model,
+            adapter=self.name,
+            path=self.adapter.adapter.path,
+            file_bytes=self.found.file_bytes if self.found else None,
+            failure=self.failure.message if self.failure else None,
+        )
 
 
 def failed_adapter(model: Model, adapter: ModelAdapter, found: FoundAdapter, why: str) -> AdaptedModel:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import ErrorRecord, ModelLoadFailed, ModelUnavailable, QueueFull
+from model_registry.adapter_detail import AdapterDetail
 from model_registry.adapter_files import AdapterFiles
 from model_registry.adapter_keeper import AdapterKeeper
 from model_registry.admission import Admission
@@ -240,6 +241,14 @@ class ModelRegistry:
         """
         self._notice_deaths()
         return self._detail(self._shelf.find(model_id) if serving else self._shelf.named(model_id))
+
+    def adapter(self, name: str) -> AdapterDetail | None:
+        """The same of a model with an adapter, by its id or alias; None for what is none. Raises ModelNotFound."""
+        adapted = self._shelf.adapted(name)
+        if adapted is None:
+            self._shelf.named(name)
+            return None
+        return adapted.detail()
 
     def _detail(self, model: Model) -> ModelDetail:
         return detail_of(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from engine.errors import ModelNotFound
+from model_registry.adapter_detail import AdapterDetail
 from model_registry.amendment import Amendment
 from model_registry.card import ModelCard
 from model_registry.model_detail import ModelDetail
@@ -52,6 +53,9 @@ class AllowedModels:
 
     def detail(self, model_id: str, *, serving: bool = False) -> ModelDetail:
         return self._registry.detail(self.card(model_id).id, serving=serving)
+
+    def adapter(self, name: str) -> AdapterDetail | None:
+        return self._registry.adapter(self.card(name).id)
 
     async def load(self, model_id: str) -> None:
         await self._registry.load(self.card(model_id).id)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, request_response
 
 from routes import document, health, metrics
-from routes.admin import jobs, new_jobs, residence, usage
+from routes.admin import jobs, new_jobs, origins, prune, residence, usage
 from routes.admin import models as admin_models
 from routes.authorization import Access, Admit, authorization
 from routes.head import head_of
@@ -26,7 +26,7 @@ ROOMS: Final[dict[Access, tuple[ModuleType, ...]]] = {
     "inference": (chat, completions, embeddings, models, rerank, llama_cpp),
     "public": (health,),
     "diagnostics": (metrics, document),
-    "admin": (usage, admin_models, residence, new_jobs, jobs),
+    "admin": (usage, admin_models, residence, new_jobs, jobs, origins, prune),
 }
 """Who may call what; tests/server/test_authorization.py calls every route without a key, and with the wrong one.
 

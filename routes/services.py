@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from generation.engine_port import EnginePort
+from model_registry.adapter_detail import AdapterDetail
 from model_registry.amendment import Amendment
 from model_registry.card import ModelCard
 from model_registry.jobs.job import JobSnapshot
 from model_registry.jobs.job_order import JobOrder
+from model_registry.leftovers import Leftover
 from model_registry.model_detail import ModelDetail
+from model_registry.pruning import PrunedLeftover
 from model_registry.removal import SideEffect
 from routes.caller import CallersPort
 from routes.day_usage import UsagePort
@@ -59,6 +62,10 @@ class RegistryPort(Protocol):
         """The same of one, or with ``serving`` of the twin that serves in its place. Raises ModelNotFound."""
         ...
 
+    def adapter(self, name: str) -> AdapterDetail | None:
+        """What is known of a model with an adapter; None for one without. Raises ModelNotFound."""
+        ...
+
     async def load(self, model_id: str) -> None:
         """Load a model and wait for it; it goes on if nobody waits any more. Raises what ``lease`` raises."""
         ...
@@ -103,12 +110,23 @@ class JobsPort(Protocol):
         ...
 
 
+class PruningPort(Protocol):
+    """What nothing uses, found and removed; blocks. The real one is ``model_registry.pruning.Pruning``."""
+
+    def find(self) -> Sequence[Leftover]:
+        """Raises ModelUnavailable."""
+        ...
+
+    def remove(self, found: Iterable[Leftover]) -> Sequence[PrunedLeftover]: ...
+
+
 @dataclass(slots=True)
 class Services:
     """Everything a route uses that it does not own."""
 
     registry: RegistryPort
     jobs: JobsPort
+    pruning: PruningPort
     callers: CallersPort
     telemetry: Telemetry
     usage: UsagePort

@@ -17,6 +17,7 @@ from generation.events import Usage
 from model_registry.engine_handle import StartEngine
 from model_registry.jobs.job_queue import JobQueue
 from model_registry.jobs.workshop import Workshop
+from model_registry.pruning import Pruning
 from model_registry.pull.download_tally import DownloadTally
 from model_registry.registry import ModelRegistry
 from routes.openai import errors
@@ -129,6 +130,7 @@ def create_app(
     services = Services(
         registry=registry,
         jobs=jobs,
+        pruning=Pruning(settings.registry_config()),
         callers=keyring,
         telemetry=_telemetry(settings, metrics, traces),
         usage=ledger,

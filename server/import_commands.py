@@ -113,18 +113,9 @@ def _caches(name: str | None) -> tuple[CacheName, ...]:
 
 def _list(models: list[CachedModel], caches: tuple[CacheName, ...], *, as_json: bool) -> None:
     if as_json:
-        print_json(
-            [
-                {
-                    "from": model.cache,
-                    "name": model.name,
-                    "file_bytes": model.file_bytes,
-                    "paths": [str(path) for _, path in model.files],
-                    "notes": list(model.notes),
-                }
-                for model in models
-            ]
-        )
+        from model_registry.caches.cached_model import listed
+
+        print_json([listed(model) for model in models])
         return
     if not models:
         from model_registry.caches.found import places

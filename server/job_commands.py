@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,8 +62,15 @@ def follow(
             raise typer.Exit(130) from None
     if last.state != "succeeded":
         fail(last.message)
-    if not as_json:
-        print(last.message)
+    if as_json:
+        return
+    if last.result is not None:
+        from rich.console import Console
+
+        from server.tune_report import table_of
+
+        Console().print(table_of(last.result))
+    print(last.message)
 
 
 @job_app.command()
@@ -95,8 +103,11 @@ def _printed(jobs: Iterable[JobSnapshot]) -> JobSnapshot:
 
 def _drawn(jobs: Iterable[JobSnapshot]) -> JobSnapshot:
     """A bar; the job as it was last."""
-    with progress_bar(is_kept=True) as progress:
-        for job in jobs:
+    following = iter(jobs)
+    first = next(following)
+    # A tuning has pieces of other units than bytes.
+    with progress_bar(is_bytes=first.kind != "tune", is_kept=True) as progress:
+        for job in chain([first], following):
             progress.rename(job.message)
             progress(job.done, job.total)
     return job

@@ -24,7 +24,6 @@ from server.command_line import (
 )
 
 if TYPE_CHECKING:
-    from model_registry.adapted_model import AdaptedModel
     from model_registry.config import RegistryConfig
     from model_registry.model import Model
     from model_registry.shelf import Shelf
@@ -57,7 +56,7 @@ def list_models(
     models, in_file = list(shelf), settings.registry_config()
     adapted = shelf.adapters()
     if as_json:
-        print_json([*(_described(model, in_file) for model in models), *map(_described_adapter, adapted)])
+        print_json([*(_described(model, in_file) for model in models), *(each.detail() for each in adapted)])
         return
     from server.model_list import model_list
 
@@ -81,7 +80,9 @@ def show(
             "adapters": [each.id for each in shelf.adapters() if each.adapter.model == model.id]
         }
     else:
-        described = _described_adapter(adapted)
+        import msgspec
+
+        described = msgspec.structs.asdict(adapted.detail())
     if as_json:
         print_json(described)
         return
@@ -275,19 +276,6 @@ def _described(model: Model, config: RegistryConfig) -> dict[str, object]:
         "settings": record.settings.given() if record else {},
         "configured": model.settings_in_file(config).given(),
         "twin": msgspec.to_builtins(model.twin) if model.twin else None,
-    }
-
-
-def _described_adapter(adapted: AdaptedModel) -> dict[str, object]:
-    """The same of a model with an adapter."""
-    found = adapted.found
-    return {
-        "id": adapted.id,
-        "parent": adapted.adapter.model,
-        "adapter": adapted.name,
-        "path": adapted.adapter.adapter.path,
-        "file_bytes": found.file_bytes if found else None,
-        "failure": adapted.failure.message if adapted.failure else None,
     }
 
 

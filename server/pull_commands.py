@@ -38,15 +38,11 @@ def list_catalog(
     as_json: AsJson = False,
 ) -> None:
     """List recommended models: pull one by its id. Sizes are estimates."""
-    import msgspec
+    from model_registry.catalog.catalog import listed_catalog
 
-    from model_registry.catalog.catalog import catalog
-
-    entries = list(catalog().values())
+    entries = listed_catalog()
     if as_json:
-        print_json(
-            [{**msgspec.structs.asdict(entry), "memory_bytes": entry.memory_bytes} for entry in entries]
-        )
+        print_json(entries)
         return
     width = max(len(entry.id) for entry in entries)
     print(f"{'ID':<{width}}  {'SIZE':>8}  {'MEMORY':>8}  {'TYPE':<7}  {'LICENCE':<27}  GOOD AT")

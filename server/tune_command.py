@@ -113,7 +113,7 @@ def tune(
     for reason in (*tuning.left_out, *tuning.disturbed):
         say(reason)
     if as_json:
-        print_json(_described(tuning))
+        print_json(tuning.report())
     else:
         _print(tuning)
     _plot(tuning, plot or Path(f"tune-{tuning.model}.png"), is_wanted=plot is not None)
@@ -143,13 +143,6 @@ def _print(tuning: Tuning) -> None:
         print(f"'nibble tune {tuning.model} --revert' goes back to the original")
     elif tuning.twins:
         print(f"'nibble tune {tuning.model} --apply TYPE' lets one of them serve in its place")
-
-
-def _described(tuning: Tuning) -> dict[str, object]:
-    import msgspec
-
-    described: dict[str, object] = msgspec.to_builtins(tuning)
-    return described | {"unbeaten": list(tuning.unbeaten)}
 
 
 def _plot(tuning: Tuning, path: Path, *, is_wanted: bool) -> None:

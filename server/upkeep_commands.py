@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,6 @@ from server.command_line import (
     DataDir,
     ModelsDir,
     Yes,
-    fail,
     print_json,
     say,
     settings_from,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from model_registry.adapted_model import AdaptedModel
     from model_registry.leftovers import Leftover
     from model_registry.model import Model
+    from model_registry.pruning import PrunedLeftover
     from model_registry.sources.found_adapter import FoundAdapter
     from model_registry.verification import Verified
     from server.settings import Settings
@@ -74,33 +75,33 @@ def prune(
     """Remove what nothing uses: partial downloads, links that lead nowhere, locks, records and prefixes of models
     that are gone."""
     settings = settings_from(config, models_dir=models_dir, data_dir=data_dir)
-    from model_registry.leftovers import leftovers, remove
+    from model_registry.pruning import Pruning
 
-    known = _known(settings)
+    pruning = Pruning(settings.registry_config())
     with told():
-        found = leftovers(settings.models_path, settings.data_dir, known)
+        found = pruning.find()
     if not as_json:
         for leftover in found:
             print(_told(leftover))
     if not found and not as_json:
         print("there is nothing to remove")
-    removed: list[Leftover] = []
+    pruned: list[PrunedLeftover] = []
     if found and not dry_run:
         if not yes and not typer.confirm(f"Remove {len(found)} ({_size(found)})?", err=as_json):
             raise typer.Exit(1)
-        for leftover in found:
-            try:
-                with told():
-                    if remove(leftover, settings.data_dir):
-                        removed.append(leftover)
-            except OSError as error:
-                fail(f"{error.filename} cannot be removed ({error.strerror})")
+        pruned = pruning.remove(found)
+        removed = [each for each in pruned if each.removed]
         if not as_json:
             print(f"removed {len(removed)} ({_size(removed)})")
     if as_json:
         import msgspec
 
-        print_json([{**msgspec.structs.asdict(each), "removed": each in removed} for each in found])
+        print_json(pruned or [{**msgspec.structs.asdict(each), "removed": False} for each in found])
+    problems = [each.problem for each in pruned if each.problem]
+    for problem in problems:
+        say(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _verified(
@@ -128,22 +129,10 @@ def _verified(
     return found
 
 
-def _known(settings: Settings) -> set[str]:
-    """Ids of all models there are, and of all with an adapter. A look and no full shelf, which wants one at least."""
-    from model_registry.shelf import Shelf
-    from model_registry.sources.default_sources import default_sources
-    from model_registry.store.model_store import ModelStore
-
-    config = settings.registry_config()
-    look = Shelf(default_sources(config), ModelStore.in_directory(config.data_dir), config).look()
-    assert look is not None, "the first look tells everything"
-    return look.ids() | {each.id for each in config.adapters}
-
-
 def _told(leftover: Leftover) -> str:
     size = f" ({leftover.file_bytes / 1e6:,.1f} MB)" if leftover.file_bytes else ""
     return f"{leftover.kind:<16}  {leftover.what}{size}{f': {leftover.note}' if leftover.note else ''}"
 
 
-def _size(found: list[Leftover]) -> str:
+def _size(found: Sequence[Leftover]) -> str:
     return f"{sum(each.file_bytes for each in found) / 1e6:,.1f} MB"

@@ -32,6 +32,29 @@ class CachedModel(msgspec.Struct, frozen=True, kw_only=True):
         return sum(path.stat().st_size for _, path in self.files)
 
 
+class ListedModel(msgspec.Struct, frozen=True, kw_only=True, rename={"cache": "from"}):
+    """The same as programs are told of it."""
+
+    cache: CacheName
+    name: str
+    file_bytes: int
+    paths: tuple[str, ...]
+    """All parts of a split model, the first one first."""
+    notes: tuple[str, ...]
+    """What the cache knows of it and is not used."""
+
+
+def listed(model: CachedModel) -> ListedModel:
+    """What a person is told who asks what there is to import."""
+    return ListedModel(
+        cache=model.cache,
+        name=model.name,
+        file_bytes=model.file_bytes,
+        paths=tuple(str(path) for _, path in model.files),
+        notes=model.notes,
+    )
+
+
 def gguf_files(root: Path) -> list[Path]:
     """Every GGUF file below ``root``, those that belong to pictures left out; sorted. Never raises OSError."""
     found = []

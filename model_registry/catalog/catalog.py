@@ -10,7 +10,7 @@ from importlib import resources
 
 import msgspec
 
-from model_registry.catalog.catalog_entry import CatalogEntry
+from model_registry.catalog.catalog_entry import CatalogEntry, ListedEntry
 
 FILE_NAME = "models.toml"
 
@@ -20,6 +20,14 @@ def catalog() -> Mapping[str, CatalogEntry]:
     """Every entry by its id, in the order of the file: the small before the large, the lineage last."""
     text = (resources.files("model_registry.catalog") / FILE_NAME).read_text(encoding="utf-8")
     return parse(text)
+
+
+def listed_catalog() -> tuple[ListedEntry, ...]:
+    """The same for programs: what the command prints for them, and the admin's route answers."""
+    return tuple(
+        ListedEntry(**msgspec.structs.asdict(entry), memory_bytes=entry.memory_bytes)
+        for entry in catalog().values()
+    )
 
 
 def parse(text: str) -> dict[str, CatalogEntry]:

@@ -38,3 +38,10 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def memory_bytes(self) -> int:
         """What it needs to be served, by the estimate that decides about loading."""
         return estimate_bytes(self.file_bytes, None)
+
+
+class ListedEntry(CatalogEntry, frozen=True, kw_only=True):
+    """The same as programs are told of it, with what the list does not say itself."""
+
+    memory_bytes: int
+    """What it needs to be served, by the estimate that decides about loading."""

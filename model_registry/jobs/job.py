@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from model_registry.jobs.job_order import JobKindName, JobUnit
+from model_registry.tune.tuning import TuningReport
 
 JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 ENDS: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled"})
@@ -43,6 +44,7 @@ class JobSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     total: int | None
     """What ``done`` will be at the end; null where nobody knows."""
     unit: JobUnit
+    """Of ``done`` and ``total``. Work that has several pieces tells each from its beginning, in its own unit."""
     rate_per_s: float | None
     """Units a second, over the last ten; null where there is none to tell."""
     left_s: float | None
@@ -52,6 +54,8 @@ class JobSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     started: float | None
     ended: float | None
     error: JobFailure | None
+    result: TuningReport | None
+    """What a tuning has measured; null before its end, and for every other kind."""
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ class Job:
     done: int = 0
     total: int | None = None
     error: JobFailure | None = None
+    result: TuningReport | None = None
     created: float = field(default_factory=time.time)
     started: float | None = None
     ended: float | None = None
@@ -106,6 +111,13 @@ class Job:
             self.message = message
             self._change()
 
+    def turn_to(self, message: str, unit: JobUnit) -> None:
+        """Another piece of the work begins, whose figures are its own."""
+        if not self.is_over:
+            self.message, self.unit, self.done, self.total = message, unit, 0, None
+            self._seen.clear()
+            self._change()
+
     def be_cancelled(self) -> None:
         """It was told to end, and has not ended yet."""
         self.state = "cancelling"
@@ -114,6 +126,8 @@ class Job:
     def end(self, state: JobState, message: str, error: JobFailure | None = None) -> None:
         self.state, self.message, self.error, self.ended = state, message, error, time.time()
         self._seen.clear()
+        # It may hold a long text, and nothing is compared with what is over.
+        self.order = None
         self.over.set()
         self._change()
 
@@ -140,6 +154,7 @@ class Job:
             started=self.started,
             ended=self.ended,
             error=self.error,
+            result=self.result,
         )
 
     def _rate(self) -> float | None:

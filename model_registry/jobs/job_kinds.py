@@ -8,24 +8,25 @@ of use to the next one or removed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from model_registry.jobs.import_work import import_file, import_from_cache
 from model_registry.jobs.job_order import (
+    CachedImportOrder,
     ImportOrder,
     JobKindName,
     JobOrder,
     JobUnit,
     PullOrder,
     QuantizeOrder,
+    TuneOrder,
     VerifyOrder,
 )
 from model_registry.jobs.job_report import JobReport
 from model_registry.jobs.verify_work import verify
 from model_registry.jobs.workshop import Workshop
-from model_registry.local_import import import_local
 from model_registry.pull.remote_file import shown
 
 Work = Callable[[Any, JobReport, Workshop], str]
@@ -53,20 +54,9 @@ def _pull(order: PullOrder, report: JobReport, workshop: Workshop) -> str:
         progress=report.progress,
         say=report.say,
         cancel=report.cancel,
+        force=order.force,
     )
     return workshop.take_in(registered, report)
-
-
-def _import(order: ImportOrder, report: JobReport, workshop: Workshop) -> str:
-    report.say(f"trying out {order.path}")
-    imported = import_local(
-        Path(order.path),
-        workshop.config,
-        workshop.starting(report),
-        model_name=order.base,
-        cancel=report.cancel,
-    )
-    return workshop.take_in(imported, report)
 
 
 def _quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> str:
@@ -75,9 +65,27 @@ def _quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> st
     return quantize(order, report, workshop)
 
 
+def _about_tune(order: TuneOrder) -> str:
+    if order.revert:
+        return f"{order.model} without its twin"
+    types = ", ".join(order.types)
+    return (
+        order.model + (f" in {types}" if types else "") + (f", to apply {order.apply}" if order.apply else "")
+    )
+
+
+def _tune(order: TuneOrder, report: JobReport, workshop: Workshop) -> str:
+    from model_registry.jobs.tune_work import tune
+
+    return tune(order, report, workshop)
+
+
 JOB_KINDS: dict[type[JobOrder], JobKind] = {
     PullOrder: JobKind(name="pull", work=_pull, about=lambda order: shown(order.source)),
-    ImportOrder: JobKind(name="import", work=_import, about=lambda order: order.path),
+    ImportOrder: JobKind(name="import", work=import_file, about=lambda order: order.path),
+    CachedImportOrder: JobKind(
+        name="import", work=import_from_cache, about=lambda order: f"{order.name} from {order.cache}"
+    ),
     VerifyOrder: JobKind(
         name="verify", work=verify, about=lambda order: order.model, model=lambda order: order.model
     ),
@@ -87,5 +95,6 @@ JOB_KINDS: dict[type[JobOrder], JobKind] = {
         about=lambda order: f"{order.model} to {order.to}" + (f" as {order.name}" if order.name else ""),
         model=lambda order: order.model,
     ),
+    TuneOrder: JobKind(name="tune", work=_tune, about=_about_tune, model=lambda order: order.model),
 }
 """A new kind of job is an order in ``job_order``, a work, a line here, and a route in ``routes.admin.new_jobs``."""

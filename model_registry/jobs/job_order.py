@@ -6,8 +6,10 @@ from typing import Literal
 
 import msgspec
 
-JobKindName = Literal["pull", "import", "verify", "quantize"]
-JobUnit = Literal["bytes"]
+from model_registry.caches.cached_model import CacheName
+
+JobKindName = Literal["pull", "import", "verify", "quantize", "tune"]
+JobUnit = Literal["bytes", "tokens"]
 
 
 class PullOrder(msgspec.Struct, frozen=True):
@@ -15,6 +17,8 @@ class PullOrder(msgspec.Struct, frozen=True):
 
     source: str
     """In one of ``model_registry.pull.origin.FORMS``."""
+    force: bool = False
+    """Whether it is fetched even if it can never be loaded here."""
 
 
 class ImportOrder(msgspec.Struct, frozen=True):
@@ -23,6 +27,14 @@ class ImportOrder(msgspec.Struct, frozen=True):
     path: str
     base: str | None = None
     """Of a LoRA adapter: the model that it is for, where its file does not tell."""
+
+
+class CachedImportOrder(msgspec.Struct, frozen=True):
+    """Link a model that another program has fetched to this machine, and try it out."""
+
+    cache: CacheName
+    name: str
+    """What that program calls it, or a part of that which no other has."""
 
 
 class VerifyOrder(msgspec.Struct, frozen=True):
@@ -45,4 +57,18 @@ class QuantizeOrder(msgspec.Struct, frozen=True, kw_only=True):
     """The path of an importance matrix."""
 
 
-JobOrder = PullOrder | ImportOrder | VerifyOrder | QuantizeOrder
+class TuneOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Measure a model and twins of it in other types; or let it serve without a twin again."""
+
+    model: str
+    text: str | None = None
+    """What perplexities are measured on; None is the text that comes with nibble."""
+    types: tuple[str, ...] = ()
+    """None is those that are sensible for the file, or that of ``apply`` alone."""
+    apply: str | None = None
+    """The type whose twin is kept, and serves in the model's place."""
+    revert: bool = False
+    """Whether the model is to serve its requests itself again; then nothing is measured."""
+
+
+JobOrder = PullOrder | ImportOrder | CachedImportOrder | VerifyOrder | QuantizeOrder | TuneOrder

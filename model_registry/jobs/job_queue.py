@@ -144,7 +144,7 @@ class JobQueue:
     def _begin_next(self) -> None:
         while self._waiting and len(self._running) < self._at_once and not self._is_closed:
             job, order = self._waiting.pop(0)
-            report = JobReport(asyncio.get_running_loop(), job.note, job.say)
+            report = JobReport(asyncio.get_running_loop(), job.note, job.say, job.turn_to)
             self._running[job.id] = report
             job.begin()
             work = partial(self._kinds[type(order)].work, order, report, self._workshop)
@@ -167,7 +167,8 @@ class JobQueue:
             job.note(*report.latest)
         job.model = model_id
         self._end(job)
-        job.end("succeeded", f"{model_id} works")
+        job.result = report.result
+        job.end("succeeded", report.conclusion or f"{model_id} works")
 
     def _failed(self, job: Job, report: JobReport, error: BaseException) -> None:
         if job.is_over:

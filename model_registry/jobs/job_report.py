@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from model_registry.jobs.job_order import JobUnit
+from model_registry.tune.tuning import TuningReport
+
 _LEAST_GAP_S = 0.1
 """Between two figures that cross into the event loop: a download brings thousands a second."""
 Note = Callable[[int, int | None], None]
@@ -23,14 +26,24 @@ class JobCancelled(Exception):
 class JobReport:
     """Used by the thread that does the work, except for ``interrupt``, which is the event loop's."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, note: Note, say: Callable[[str], None]) -> None:
-        """``note`` and ``say`` are called on ``loop``."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        note: Note,
+        say: Callable[[str], None],
+        turn_to: Callable[[str, JobUnit], None],
+    ) -> None:
+        """``note``, ``say`` and ``turn_to`` are called on ``loop``."""
         self.cancel = threading.Event()
         """Set when the work is to end; for what can watch an event."""
         self.latest: tuple[int, int | None] | None = None
+        self.conclusion = ""
+        """What came of it, in words; empty where that is that the model works."""
+        self.result: TuningReport | None = None
         self._loop = loop
         self._note = note
         self._say = say
+        self._turn_to = turn_to
         self._noted_at = 0.0
         self._begun: set[concurrent.futures.Future[Any]] = set()
 
@@ -48,6 +61,16 @@ class JobReport:
     def say(self, message: str) -> None:
         """What is being done now, in a few words."""
         self.call(self._say, message)
+
+    def turn_to(self, message: str, unit: JobUnit) -> None:
+        """Another piece of the work begins, as ``message`` tells: its progress is counted from 0, in ``unit``."""
+        self.latest = None
+        self._noted_at = 0.0
+        self.call(self._turn_to, message, unit)
+
+    def conclude(self, conclusion: str, result: TuningReport | None = None) -> None:
+        """What is told of the work when it has ended well."""
+        self.conclusion, self.result = conclusion, result
 
     def sleep(self, seconds: float) -> None:
         """Raises JobCancelled."""

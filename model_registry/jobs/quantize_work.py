@@ -17,11 +17,7 @@ from model_registry.store.model_store import ModelStore
 def quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> str:
     """The id of the new model. Of one that was cancelled nothing is left."""
     config = workshop.config
-    store = ModelStore.in_directory(config.data_dir)
-    # One of its own, since this is another thread than the registry's.
-    shelf = Shelf(default_sources(config), store, config)
-    shelf.fill()
-    quantizer = Quantizer(shelf, store, config, models_directory(config), workshop.starting(report))
+    quantizer, shelf, _ = open_quantizer(report, workshop)
     report.say(f"planning {order.to} of {order.model}")
     plan = quantizer.plan(
         shelf.named(order.model),
@@ -38,3 +34,14 @@ def quantize(order: QuantizeOrder, report: JobReport, workshop: Workshop) -> str
         report.say(f"trying out {plan.target.name}")
         quantizer.keep(plan, new, cancel=report.cancel)
     return report.run(workshop.registry.take_in(plan.target))
+
+
+def open_quantizer(report: JobReport, workshop: Workshop) -> tuple[Quantizer, Shelf, ModelStore]:
+    """One that makes its models where the server has them, and what it stands on. Raises ModelNotFound."""
+    config = workshop.config
+    store = ModelStore.in_directory(config.data_dir)
+    # One of its own, since this is another thread than the registry's.
+    shelf = Shelf(default_sources(config), store, config)
+    shelf.fill()
+    quantizer = Quantizer(shelf, store, config, models_directory(config), workshop.starting(report))
+    return quantizer, shelf, store

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,8 @@ class JobRegistry(Protocol):
     def detail(self, model_id: str) -> ModelDetail: ...
 
     async def take_in(self, path: Path) -> str: ...
+
+    async def look(self) -> None: ...
 
     async def try_out(self, model_id: str, source: str | None = None) -> FileRecord: ...
 
@@ -71,6 +74,15 @@ class Workshop:
                 report.call(booking.close)
 
         return start
+
+    @contextmanager
+    def room(self, model_id: str, path: Path, report: JobReport) -> Generator[None]:
+        """Within, memory is kept for a process that loads the file at ``path``. Raises InsufficientMemory."""
+        booking = report.run(self.registry.reserve(model_id, path))
+        try:
+            yield
+        finally:
+            report.call(booking.close)
 
     def take_in(self, registered: Registered | ImportedAdapter, report: JobReport) -> str:
         """Have the registry notice a model, or an adapter, that was just put in its place; its id."""

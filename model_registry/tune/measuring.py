@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -24,17 +24,32 @@ Stage = Callable[[str], AbstractContextManager[Progress]]
 """Begins one piece of the work, which the text names; what its progress is told of is bytes or tokens."""
 
 
+Room = Callable[[Path], AbstractContextManager[None]]
+"""Keeps memory for the process that measures a file, within."""
+
+
+def no_room(path: Path) -> AbstractContextManager[None]:
+    """For whoever shares the memory with nobody."""
+    return nullcontext()
+
+
 class Measuring:
     """Blocks; ends by QuantizationCancelled within a moment of ``cancel`` being set."""
 
     def __init__(
-        self, config: EngineConfig, text: str, stage: Stage, cancel: threading.Event | None = None
+        self,
+        config: EngineConfig,
+        text: str,
+        stage: Stage,
+        cancel: threading.Event | None = None,
+        room: Room = no_room,
     ) -> None:
         """``config`` is how the model would be served, of which threads and cache type count here."""
         self._config = config
         self._text = text
         self._stage = stage
         self._cancel = cancel
+        self._room = room
 
     def measure(self, path: Path, title: str) -> Measured:
         """What the file at ``path`` is worth. A hostile one ends the process that measures it, and nothing else.
@@ -43,7 +58,7 @@ class Measuring:
         QuantizationCancelled.
         """
         config = msgspec.structs.replace(self._config, model_path=str(path))
-        with self._stage(f"measuring {title}") as progress:
+        with self._stage(f"measuring {title}") as progress, self._room(path):
             lines = heard(_MODULE, Measure(config, self._text), _DECODER, name=path.name, cancel=self._cancel)
             with closing(lines):
                 for line in lines:

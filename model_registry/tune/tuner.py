@@ -24,7 +24,7 @@ from model_registry.quantize.quantizer import Quantizer, no_progress
 from model_registry.shelf import Shelf
 from model_registry.store.model_store import ModelStore
 from model_registry.tune.candidates import candidate_types
-from model_registry.tune.measuring import Measuring, Stage, measurement
+from model_registry.tune.measuring import Measuring, Room, Stage, measurement, no_room
 from model_registry.tune.tuning import Tuning
 
 
@@ -64,6 +64,7 @@ class Tuner:
         apply: QuantizationType | None = None,
         threads: int | None = None,
         stage: Stage = lambda title: nullcontext(no_progress),
+        room: Room = no_room,
         cancel: threading.Event | None = None,
     ) -> Tuning:
         """Measure ``model``, and a twin of each of ``types``; without any, of those that are sensible for its file.
@@ -83,7 +84,7 @@ class Tuner:
             if self._existing(model, apply) is None:
                 self._quantizer.plan(model, apply.name, allow_requantize=True, cancel=cancel)
         name = source_type.name if source_type else ""
-        measuring = Measuring(model.engine_config(self._config), text, stage, cancel)
+        measuring = Measuring(model.engine_config(self._config), text, stage, cancel, room)
         first = measuring.measure(model.found.path, f"{model.id} {name}".strip())
         tuning = Tuning(
             model=model.id,

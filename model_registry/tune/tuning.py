@@ -54,3 +54,13 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     def unbeaten(self) -> tuple[bool, ...]:
         """Of each choice, whether nothing beats it in speed, perplexity and memory together."""
         return tuple(pareto_front([merits_of(choice) for choice in self.choices]))
+
+    def report(self) -> TuningReport:
+        return TuningReport(**msgspec.structs.asdict(self), unbeaten=self.unbeaten)
+
+
+class TuningReport(Tuning, frozen=True, kw_only=True):
+    """The same as programs are told of it: what the command prints for them, and the result of a job."""
+
+    unbeaten: tuple[bool, ...]
+    """Of the original, and then of each twin, whether nothing beats it in speed, perplexity and memory together."""

@@ -10,11 +10,15 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from engine.template_choice import template_names
+from model_registry.caches.cached_model import CacheName
 from model_registry.model_settings import ModelSettings
 from model_registry.setting_fault import setting_fault
 from model_registry.store.model_store import ALIAS
 from routes.openai.documentation import Schema, struct_schema
 from routes.wire_body import ModelBody, WireObject
+
+_Type = Annotated[str, Field(min_length=1, max_length=40)]
+"""Of a quantisation, such as Q4_K_M."""
 
 
 class LoadBody(ModelBody):
@@ -34,12 +38,18 @@ class PullBody(WireObject):
     """What to fetch."""
 
     source: Annotated[str, Field(min_length=1, max_length=2048)]
+    force: bool | None = None
+    """Whether to fetch it even if it can never be loaded on the server's machine."""
 
 
 class ImportBody(WireObject):
-    """Which file of the server's machine to serve."""
+    """What to serve of the server's machine: a file, or with ``from`` a model that another program has fetched."""
 
-    path: Annotated[str, Field(min_length=1, max_length=4096, pattern="^/")]
+    path: Annotated[str, Field(min_length=1, max_length=4096, pattern="^/")] | None = None
+    from_: Annotated[CacheName | None, Field(alias="from")] = None
+    """That program, of whose models ``name`` is one."""
+    name: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """What that program calls it, or a part of that which no other has."""
     for_: Annotated[str | None, Field(alias="for", min_length=1, max_length=512)] = None
     """Of a LoRA adapter: the model that it is for, where its file does not tell."""
 
@@ -51,14 +61,39 @@ class VerifyBody(ModelBody):
 class QuantizeBody(ModelBody):
     """Which model to quantise, and to what."""
 
-    to: Annotated[str, Field(min_length=1, max_length=40)]
-    """A type such as Q4_K_M."""
+    to: _Type
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Of the new model; null is that of the old with the type behind it."""
     allow_requantize: bool | None = None
     """Whether a file that is quantised already will do."""
     imatrix: Annotated[str, Field(min_length=1, max_length=4096, pattern="^/")] | None = None
     """A file of the server's machine: an importance matrix, which llama.cpp's llama-imatrix has made of the model."""
+
+
+class TuneBody(ModelBody):
+    """Which model to measure beside its twins, or with ``revert``, to serve without one again."""
+
+    text: Annotated[str, Field(min_length=1)] | None = None
+    """What to measure perplexity on; null is the text that comes with nibble."""
+    types: Annotated[list[_Type], Field(min_length=1, max_length=64)] | None = None
+    """Types to try; null is those that are sensible for the file, or that of ``apply`` alone."""
+    apply: _Type | None = None
+    """A type whose twin is kept as a model, and serves in the model's place."""
+    revert: bool | None = None
+    """Whether the model is to serve its requests itself again. Alone: nothing is measured then."""
+
+
+def _said(value: bool) -> bool:
+    if not value:
+        raise PydanticCustomError("unsaid", "should be true: only then is anything removed")
+    return value
+
+
+class PruneBody(WireObject):
+    """The word on which things are removed."""
+
+    # No Literal[True], which would take the number 1 for it.
+    yes: Annotated[bool, AfterValidator(_said), WithJsonSchema({"type": "boolean", "const": True})]
 
 
 def _settings_schema() -> Schema:

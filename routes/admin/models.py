@@ -8,13 +8,22 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from engine.errors import InvalidRequest
+from model_registry.adapter_detail import AdapterDetail
 from model_registry.amendment import Amendment
 from model_registry.model_detail import ModelDetail
 from routes.admin.bodies import AmendBody, checked_settings
 from routes.allowed_models import models_for
 from routes.caller import caller_of
 from routes.json_body import read_json_body
-from routes.openai.documentation import WITHOUT_BODY, WITHOUT_MODEL, answers, error_answers, request_body
+from routes.openai.documentation import (
+    WITHOUT_BODY,
+    WITHOUT_MODEL,
+    Schema,
+    answers,
+    error_answers,
+    request_body,
+    struct_schema,
+)
 from routes.openai.models import MODEL_ID
 from routes.services import RegistryPort, Services
 
@@ -34,6 +43,12 @@ class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[ModelDetail, ...]
 
 
+_EITHER: Schema = {
+    "description": "The answer.",
+    "content": {
+        "application/json": {"schema": {"anyOf": [struct_schema(ModelDetail), struct_schema(AdapterDetail)]}}
+    },
+}
 _AMENDING = WITHOUT_MODEL - {"invalid_request", "model_unavailable"}
 
 
@@ -66,13 +81,14 @@ def build_router(services: Services) -> APIRouter:
     @router.get(
         "/admin/v1/models/{model_id:path}",
         response_model=None,
-        responses=answers(ModelDetail, never=WITHOUT_BODY | WITHOUT_MODEL),
+        responses=answers(ModelDetail, never=WITHOUT_BODY | WITHOUT_MODEL) | {200: _EITHER},
         openapi_extra={"parameters": [MODEL_ID]},
     )
     async def show_detail(request: Request) -> Response:
-        """All that is known of one model; of the model itself where that names one with an adapter."""
+        """All that is known of one model; of one with a LoRA adapter, what it has of its own."""
         models = models_for(caller_of(request), services.registry)
-        return json_answer(models.detail(request.path_params["model_id"]))
+        name = request.path_params["model_id"]
+        return json_answer(models.adapter(name) or models.detail(name))
 
     @router.patch(
         "/admin/v1/models/{model_id:path}",

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -21,6 +22,7 @@ from tests.end_to_end.patience import PATIENCE_S, eventually
 from tests.engine.real import model_path
 from tests.fixtures.tiny_gguf import Tiny, TinyAdapter, write_tiny, write_tiny_adapter
 from tests.fixtures.tiny_imatrix import sums_for, write_imatrix
+from tests.model_registry.caches import layouts
 from tests.model_registry.pull.file_server import FileServer, Handler, file_server
 from tests.server.nibble_process import NIBBLE, clean_environment
 
@@ -42,7 +44,12 @@ class Admin:
             home,
             *("--context", "512", "--parallel", "2", "--kv-budget", "32MiB", "--memory-budget", "250MB"),
             *("--prefix-memory", "0", "--threads", "1", "--preload", "one"),
-            extra=_LOCAL,
+            extra=_LOCAL
+            | {
+                "OLLAMA_MODELS": str(home / "ollama"),
+                "HF_HUB_CACHE": str(home / "hub"),
+                "HOME": str(home / "user"),
+            },
         )
 
     def nibble(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -78,6 +85,11 @@ class Admin:
         ]
         return found
 
+    def get(self, path: str) -> dict[str, Any]:
+        headers = {"authorization": f"Bearer {self.key()}"}
+        answer: dict[str, Any] = self.server.http.get(f"/admin/v1/{path}", headers=headers).json()
+        return answer
+
     def post(self, path: str, body: dict[str, object]) -> dict[str, object]:
         response = self.answer(path, body)
         assert response.is_success, response.text
@@ -89,12 +101,15 @@ class Admin:
         return self.server.http.post(f"/admin/v1/{path}", json=body, headers=headers)
 
     def ended(self, job_id: str) -> dict[str, object]:
-        """The job when it is over, by its stream of events."""
+        """The job when it is over."""
+        return self.events(job_id)[-1]
+
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        """The job as its stream of events tells it until it is over."""
         headers = {"authorization": f"Bearer {self.key()}"}
         with self.server.http.stream("GET", f"/admin/v1/jobs/{job_id}/events", headers=headers) as stream:
             lines = [line for line in stream.iter_lines() if line.startswith("data: ")]
-        last: dict[str, object] = json.loads(lines[-1].removeprefix("data: "))
-        return last
+        return [json.loads(line.removeprefix("data: ")) for line in lines]
 
     def resident(self) -> int:
         """Bytes of all workers together."""
@@ -267,6 +282,105 @@ def test_import_verify_and_quantize_are_jobs(admin: Admin, tmp_path: Path) -> No
     use(admin, "one")
 
 
+def test_a_tuning_is_a_job_whose_result_is_the_commands_table(admin: Admin) -> None:
+    write_tiny(admin.home / "models" / "slow.gguf", Tiny(width=64, seed=11))
+    eventually(lambda: {each["id"] for each in admin.listed()}, lambda ids: "slow" in ids, "it is here")
+    text = "It was late, and the lamps along the quay were lit already. " * 6
+    (admin.home / "text.txt").write_text(text)
+    files = sorted(path.name for path in (admin.home / "models").iterdir())
+    job = admin.post("models/tune", {"model": "slow", "text": text, "types": ["q8_0", "q1_0"]})
+    events = admin.events(str(job["id"]))
+    ended = events[-1]
+    assert (ended["state"], ended["model"]) == ("succeeded", "slow"), ended
+    assert ended["message"] == "slow was measured beside Q8_0; left out: 1"
+    units = {(each["unit"], str(each["message"]).split()[0]) for each in events if each["total"]}
+    assert ("tokens", "measuring") in units, "how far it is is told"
+    assert units <= {("tokens", "measuring"), ("bytes", "making"), ("tokens", ended["message"].split()[0])}
+    assert sorted(path.name for path in (admin.home / "models").iterdir()) == files, "twins are removed"
+    arguments = ("--text", "text.txt", "--types", "q8_0,q1_0", "--threads", "1")
+    told: dict[str, Any] = admin.told("tune", "slow", *arguments)
+    result = ended["result"]
+    assert result.keys() == told.keys()
+    for same in ("model", "tokens", "text_sha256", "build", "threads", "left_out"):
+        assert result[same] == told[same]
+    for mine, its in zip(
+        (result["original"], *result["twins"]), (told["original"], *told["twins"]), strict=True
+    ):
+        assert mine.keys() == its.keys()
+        assert (mine["quantisation"], mine["perplexity"]) == (its["quantisation"], its["perplexity"])
+    followed = admin.nibble("jobs", "follow", str(job["id"]))
+    assert "slow as it is, and its twins" in followed.stdout
+    assert followed.stdout.endswith(f"{ended['message']}\n")
+
+
+def test_a_twin_is_applied_and_gone_back_from_by_a_job(admin: Admin) -> None:
+    write_tiny(admin.home / "models" / "slower.gguf", Tiny(width=64, seed=12))
+    eventually(lambda: {each["id"] for each in admin.listed()}, lambda ids: "slower" in ids, "it is here")
+    text = "How far is it to the harbour, and who will carry the clock? " * 6
+    job = admin.post("models/tune", {"model": "slower", "text": text, "apply": "q4_0"})
+    ended = admin.ended(str(job["id"]))
+    assert ended["message"] == "slower is served by slower-q4_0 from now on", ended
+    shown: dict[str, Any] = admin.told("show", "slower")
+    assert shown["twin"]["twin"] == ended["result"]["twins"][-1]  # type: ignore[index]
+    assert admin.post("models/load", {"model": "slower"})["id"] == "slower-q4_0", (
+        "at once, not at the next look"
+    )
+    use(admin, "slower")
+    job = admin.post("models/tune", {"model": "slower", "revert": True})
+    assert "serves its requests itself again" in str(admin.ended(str(job["id"]))["message"])
+    assert admin.post("models/load", {"model": "slower"})["id"] == "slower"
+    again = admin.ended(str(admin.post("models/tune", {"model": "slower", "revert": True})["id"]))
+    assert (again["state"], "nothing to go back from" in str(again["message"])) == ("failed", True)
+    short = admin.ended(str(admin.post("models/tune", {"model": "slower", "text": "short"})["id"]))
+    assert "fewer than 256 tell nothing" in str(short["message"])
+
+
+def test_a_tuning_that_is_cancelled_leaves_nothing_behind(admin: Admin) -> None:
+    files = sorted(path.name for path in (admin.home / "models").iterdir())
+    job = admin.post("models/tune", {"model": MODEL, "types": ["Q8_0"]})
+    eventually(
+        lambda: admin.get(f"jobs/{job['id']}"),
+        lambda now: now["done"] > 0 and now["unit"] == "tokens",
+        "it reads",
+    )
+    assert admin.told("jobs", "cancel", str(job["id"]))["state"] in ("cancelling", "cancelled")
+    ended = admin.ended(str(job["id"]))
+    assert (ended["state"], ended["result"]) == ("cancelled", None)
+    assert sorted(path.name for path in (admin.home / "models").iterdir()) == files
+
+
+def test_what_nothing_uses_is_shown_and_removed_on_the_word(admin: Admin) -> None:
+    part = admin.home / "models" / ".lost.gguf.part"
+    part.write_bytes(bytes(5000))
+    shown = admin.get("prune")["data"]
+    assert shown == [
+        {name: value for name, value in each.items() if name != "removed"}
+        for each in json.loads(admin.nibble("prune", "--dry-run", "--json").stdout)
+    ]
+    assert str(part) in [each["what"] for each in shown]
+    assert admin.answer("prune", {"yes": False}).status_code == 400
+    assert part.exists()
+    pruned: Any = admin.post("prune", {"yes": True})["data"]
+    assert {each["what"]: (each["removed"], each["problem"]) for each in pruned}[str(part)] == (True, "")
+    assert not part.exists()
+    use(admin, "one")
+
+
+def test_what_another_program_has_fetched_is_found_and_imported(admin: Admin, tmp_path: Path) -> None:
+    content = write_tiny(tmp_path / "tiny.bin", Tiny(width=64, seed=5)).read_bytes()
+    layouts.ollama(admin.home / "ollama", "library/sailor/1b", content, layouts.TEMPLATE)
+    (found,) = admin.get("found?from=ollama")["data"]
+    assert (found["from"], found["name"], found["file_bytes"]) == ("ollama", "sailor:1b", len(content))
+    job = admin.post("models/import", {"from": "ollama", "name": "sailor"})
+    ended = admin.ended(str(job["id"]))
+    assert (ended["state"], ended["model"]) == ("succeeded", "sailor-1b"), ended
+    assert (admin.home / "models" / "sailor-1b.gguf").is_symlink()
+    use(admin, "sailor-1b")
+    none = admin.ended(str(admin.post("models/import", {"from": "lmstudio", "name": "sailor"})["id"]))
+    assert (none["state"], none["error"]["code"]) == ("failed", "invalid_request")  # type: ignore[index]
+    assert "is in none of the caches" in str(none["message"])
+
+
 def test_an_adapter_is_imported_with_the_model_that_it_is_for(admin: Admin, tmp_path: Path) -> None:
     write_tiny(admin.home / "models" / "base.gguf", Tiny(width=96))
     write_tiny(admin.home / "models" / "other.gguf", Tiny(width=96))
@@ -282,6 +396,10 @@ def test_an_adapter_is_imported_with_the_model_that_it_is_for(admin: Admin, tmp_
     ended = done("import", {"path": str(clerk), "for": "base"})
     assert (ended["state"], ended["model"]) == ("succeeded", "base:clerk"), ended
     use(admin, "base:clerk")
+    shown = admin.get("models/base:clerk")
+    assert shown == admin.told("show", "base:clerk")
+    assert (shown["parent"], shown["adapter"], shown["failure"]) == ("base", "clerk", None)
+    assert admin.get("models/base")["adapters"] == ["base:clerk"]
     ended = done("verify", {"model": "base:clerk"})
     assert (ended["state"], ended["model"]) == ("succeeded", "base:clerk"), ended
     write_tiny_adapter(clerk, TinyAdapter(base=Tiny(width=64)))

@@ -15,6 +15,7 @@ from routes.services import Services
 from tests.fakes.callers import FakeCallers, FakeUsage
 from tests.fakes.engine import FakeEngine
 from tests.fakes.jobs import FakeJobs
+from tests.fakes.pruning import FakePruning
 from tests.fakes.registry import MODEL, FakeRegistry
 from tests.fakes.telemetry import FakeTelemetry
 
@@ -41,8 +42,10 @@ ADMIN_BODIES: dict[str, dict[str, object]] = {
     "/admin/v1/models/unload": {"model": MODEL},
     "/admin/v1/models/verify": {"model": MODEL},
     "/admin/v1/models/quantize": {"model": MODEL, "to": "Q4_0"},
+    "/admin/v1/models/tune": {"model": MODEL, "types": ["Q4_0"]},
     "/admin/v1/models/pull": {"source": "hf:owner/repository"},
     "/admin/v1/models/import": {"path": "/models/tiny.gguf"},
+    "/admin/v1/prune": {"yes": True},
 }
 """Of what an admin asks for."""
 
@@ -57,12 +60,14 @@ class House:
     def __post_init__(self) -> None:
         self.registry = FakeRegistry(self.engine)
         self.jobs = FakeJobs()
+        self.pruning = FakePruning()
         self.telemetry = FakeTelemetry()
         self.callers = FakeCallers()
         self.usage = FakeUsage()
         self.services = Services(
             registry=self.registry,
             jobs=self.jobs,
+            pruning=self.pruning,
             callers=self.callers,
             telemetry=self.telemetry,
             usage=self.usage,

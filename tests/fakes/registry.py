@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from engine.errors import ModelNotFound, NibbleError
+from model_registry.adapter_detail import AdapterDetail
 from model_registry.amendment import Amendment
 from model_registry.card import ModelCard
 from model_registry.file_facts import FileFacts
@@ -135,6 +136,19 @@ class FakeRegistry:
 
     def detail(self, model_id: str, *, serving: bool = False) -> ModelDetail:
         return detail(self.card(model_id), self.amendments.get(model_id, Amendment()))
+
+    def adapter(self, name: str) -> AdapterDetail | None:
+        found = self.card(name)
+        if found.adapter is None or found.parent is None:
+            return None
+        return AdapterDetail(
+            id=found.id,
+            parent=found.parent,
+            adapter=found.adapter,
+            path=found.path,
+            file_bytes=found.file_bytes,
+            failure=None,
+        )
 
     async def load(self, model_id: str) -> None:
         async with self.lease(model_id):

@@ -9,7 +9,9 @@ import pytest
 
 from engine.disk.label import write_label
 from model_registry.blobs import Blobs
+from model_registry.config import RegistryConfig
 from model_registry.leftovers import Leftover, leftovers, remove
+from model_registry.pruning import Pruning
 from model_registry.pull.file_lock import file_lock, remove_lock
 from model_registry.store.model_store import ModelStore
 from tests.model_registry.fake_engine import write_gguf
@@ -119,3 +121,23 @@ def test_a_lock_that_is_removed_lets_nobody_in_beside_its_holder(tmp_path: Path)
         path.unlink()
         with file_lock(path):
             assert not remove_lock(path)
+
+
+def test_one_that_cannot_go_is_told_and_the_others_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruning = Pruning(RegistryConfig(data_dir=home, models_dir=home / "models"))
+    there = pruning.find()
+    assert {(each.kind, Path(each.what).name) for each in there} == told(home)
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "link.gguf":
+            raise PermissionError(13, "Permission denied", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    pruned = pruning.remove(there)
+    assert [each.what for each in pruned if not each.removed] == [str(home / "models" / "link.gguf")]
+    assert [each.problem for each in pruned if each.problem] == [
+        f"{home}/models/link.gguf cannot be removed (Permission denied)"
+    ]
+    assert [each.kind for each in pruning.find()] == ["dangling link"]

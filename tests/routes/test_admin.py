@@ -5,18 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
+import jsonschema
+import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from engine.errors import InsufficientMemory, ModelBusy, ModelLoadTimeout, QueueFull
-from model_registry.jobs.job_order import ImportOrder, PullOrder, QuantizeOrder, VerifyOrder
+from model_registry.catalog.catalog import catalog
+from model_registry.jobs.job_order import (
+    CachedImportOrder,
+    ImportOrder,
+    PullOrder,
+    QuantizeOrder,
+    TuneOrder,
+    VerifyOrder,
+)
 from model_registry.model_settings import ModelSettings
 from model_registry.removal import SideEffect
 from routes.request_policy import RequestPolicy
+from server.cli import app
 from tests.fakes.callers import FakeCaller
 from tests.fakes.house import ADMIN_BODIES, House
 from tests.fakes.registry import MODEL, card
+from tests.fixtures.tiny_gguf import write_tiny
+from tests.model_registry.caches import layouts
 
 QUANTIZED = QuantizeOrder(model=MODEL, to="Q4_K_M", name="small", allow_requantize=True)
 BASE = "/admin/v1/models"
@@ -48,6 +63,105 @@ async def test_all_models_are_told_and_each_by_its_name(house: House, http: http
     assert one["facts"]["kv_layout"] == "partitioned"
     assert (one["file"]["known_by"], one["file"]["quantisation"]) == ("header", "Q4_1")
     assert (await http.get(f"{BASE}/nothing")).status_code == 404
+
+
+async def test_a_model_with_an_adapter_is_told_of_itself(house: House, http: httpx.AsyncClient) -> None:
+    poet = f"{MODEL}:poet"
+    house.registry.known[poet] = msgspec.structs.replace(card(poet), parent=MODEL, adapter="poet")
+    told = (await http.get(f"{BASE}/{poet}")).json()
+    assert (told["id"], told["parent"], told["adapter"]) == (poet, MODEL, "poet")
+    assert "state" not in told
+    http.headers.update(restricted(house, poet))
+    assert (await http.get(f"{BASE}/{poet}")).json() == told
+    assert (await http.get(f"{BASE}/{MODEL}")).status_code == 404
+    schema = house.app.openapi()["paths"][f"{BASE}/{{model_id}}"]["get"]["responses"]["200"]
+    jsonschema.validate(told, schema["content"]["application/json"]["schema"])
+
+
+async def test_the_catalogue_is_that_of_the_command(http: httpx.AsyncClient) -> None:
+    listed = (await http.get("/admin/v1/catalog")).json()
+    assert listed["object"] == "list"
+    assert [each["id"] for each in listed["data"]] == [*catalog()]
+    told = json.loads(CliRunner().invoke(app, ["catalog", "--json"]).stdout)
+    assert listed["data"] == told
+
+
+async def test_what_others_have_fetched_is_listed_as_by_the_command(
+    http: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    content = write_tiny(tmp_path / "tiny.bin").read_bytes()
+    layouts.ollama(tmp_path / "ollama", "library/tiny/1b", content, layouts.TEMPLATE)
+    layouts.huggingface(tmp_path / "hub", "owner/repo", {"mini-Q4_0.gguf": content})
+    listed = (await http.get("/admin/v1/found")).json()
+    assert [(each["from"], each["name"]) for each in listed["data"]] == [
+        ("ollama", "tiny:1b"),
+        ("huggingface", "owner/repo:mini-Q4_0"),
+    ]
+    assert listed["data"] == json.loads(CliRunner().invoke(app, ["import", "--found", "--json"]).stdout)
+    of_one = (await http.get("/admin/v1/found?from=ollama")).json()
+    assert of_one["data"] == listed["data"][:1]
+    for query in ("from=gpt4all", "from=", "form=ollama"):
+        told = await http.get(f"/admin/v1/found?{query}")
+        assert (told.status_code, told.json()["error"]["param"]) == (400, query.partition("=")[0])
+
+
+async def test_what_nothing_uses_is_shown_and_goes_on_the_word_alone(
+    house: House, http: httpx.AsyncClient
+) -> None:
+    shown = (await http.get("/admin/v1/prune")).json()
+    assert [each["kind"] for each in shown["data"]] == ["lock"]
+    for body in ({}, {"yes": False}, {"yes": None}, {"yes": 1}, {"yes": "true"}):
+        told = await http.post("/admin/v1/prune", json=body)
+        assert (told.status_code, told.json()["error"]["param"]) == (400, "yes")
+    assert (await http.post("/admin/v1/prune")).status_code == 415
+    assert house.pruning.left
+    pruned = (await http.post("/admin/v1/prune", json={"yes": True})).json()
+    assert pruned["data"] == [each | {"removed": True, "problem": ""} for each in shown["data"]]
+    assert (await http.get("/admin/v1/prune")).json() == {"object": "list", "data": []}
+
+
+async def test_a_pull_may_be_forced(house: House, http: httpx.AsyncClient) -> None:
+    for body in ({}, {"force": None}, {"force": False}, {"force": True}):
+        assert (await http.post(f"{BASE}/pull", json={"source": "hf:a/b"} | body)).status_code == 202
+    forced = [each.force for each in house.jobs.orders if isinstance(each, PullOrder)]
+    assert forced == [False, False, False, True]
+    told = await http.post(f"{BASE}/pull", json={"source": "hf:a/b", "force": "yes"})
+    assert (told.status_code, told.json()["error"]["param"]) == (400, "force")
+
+
+async def test_a_model_of_another_program_is_imported_by_its_name(
+    house: House, http: httpx.AsyncClient
+) -> None:
+    job = (await http.post(f"{BASE}/import", json={"from": "ollama", "name": "tiny:1b"})).json()
+    assert (job["kind"], job["about"]) == ("import", "tiny:1b from ollama")
+    assert house.jobs.orders == [CachedImportOrder("ollama", "tiny:1b")]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "path"),
+        ({"for": MODEL}, "path"),
+        ({"name": "tiny"}, "name"),
+        ({"path": "/m/x.gguf", "name": "tiny"}, "name"),
+        ({"from": "ollama"}, "name"),
+        ({"from": "ollama", "name": ""}, "name"),
+        ({"from": "gpt4all", "name": "tiny"}, "from"),
+        ({"from_": "ollama", "name": "tiny"}, "from_"),
+        ({"from": "ollama", "name": "tiny", "path": "/m/x.gguf"}, "path"),
+        ({"from": "ollama", "name": "tiny", "for": MODEL}, "for"),
+        ({"found": True}, "found"),
+    ],
+)
+async def test_an_import_that_means_nothing_or_two_things_is_refused(
+    house: House, http: httpx.AsyncClient, body: dict[str, object], param: str
+) -> None:
+    told = await http.post(f"{BASE}/import", json=body)
+    assert (told.status_code, told.json()["error"]["param"]) == (400, param)
+    assert not house.jobs.orders
 
 
 async def test_load_and_unload(house: House, http: httpx.AsyncClient) -> None:
@@ -170,6 +284,43 @@ async def test_orders_become_jobs(house: House, http: httpx.AsyncClient) -> None
     assert (full.status_code, full.headers["retry-after"]) == (503, "30")
 
 
+async def test_a_tuning_is_ordered_as_the_command_takes_it(house: House, http: httpx.AsyncClient) -> None:
+    for body, order in (
+        ({}, TuneOrder(model=MODEL)),
+        ({"text": "\ufeffOnce", "types": ["q8_0", "IQ4_NL"]}, ("Once", ("Q8_0", "IQ4_NL"), None)),
+        ({"apply": "q4_0", "types": None, "revert": False}, (None, (), "Q4_0")),
+        ({"revert": True}, TuneOrder(model=MODEL, revert=True)),
+    ):
+        told = await http.post(f"{BASE}/tune", json={"model": MODEL} | body)
+        assert (told.status_code, told.json()["kind"], told.json()["model"]) == (202, "tune", MODEL)
+        if isinstance(order, tuple):
+            text, types, apply = order
+            order = TuneOrder(model=MODEL, text=text, types=types, apply=apply)
+        assert house.jobs.orders[-1] == order
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"types": ["q9"]}, "types"),
+        ({"types": ["q8_0", "iq1_s"]}, "types"),
+        ({"types": []}, "types"),
+        ({"types": "q8_0"}, "types"),
+        ({"apply": "q9"}, "apply"),
+        ({"text": ""}, "text"),
+        ({"revert": True, "apply": "q8_0"}, "revert"),
+        ({"revert": True, "text": "x"}, "revert"),
+        ({"plot": "a.png"}, "plot"),
+    ],
+)
+async def test_a_tuning_that_cannot_be_is_refused_at_once(
+    house: House, http: httpx.AsyncClient, body: dict[str, object], param: str
+) -> None:
+    told = await http.post(f"{BASE}/tune", json={"model": MODEL} | body)
+    assert (told.status_code, told.json()["error"]["param"]) == (400, param)
+    assert not house.jobs.orders
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/events"), ("DELETE", "")])
 async def test_a_job_that_is_not_there(http: httpx.AsyncClient, method: str, path: str) -> None:
     told = await http.request(method, f"/admin/v1/jobs/job-none{path}")
@@ -230,6 +381,16 @@ async def test_a_key_for_certain_models_administers_those_alone(
     for what in ("pull", "import", "quantize"):
         told = await http.post(f"{BASE}/{what}", json=ADMIN_BODIES[f"{BASE}/{what}"])
         assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted")
+    told = await http.post(f"{BASE}/tune", json={"model": MODEL, "apply": "Q4_0"})
+    assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted"), "its twin would be new"
+    assert (await http.post(f"{BASE}/tune", json={"model": "other"})).status_code == 404
+    for told in (
+        await http.get("/admin/v1/found"),
+        await http.get("/admin/v1/prune"),
+        await http.post("/admin/v1/prune", json={"yes": True}),
+    ):
+        assert (told.status_code, told.json()["error"]["code"]) == (403, "not_permitted")
+    assert house.pruning.left
     mine = (await http.post(f"{BASE}/verify", json={"model": MODEL})).json()["id"]
     assert [each["id"] for each in (await http.get("/admin/v1/jobs")).json()["data"]] == [mine]
     assert not house.registry.amendments

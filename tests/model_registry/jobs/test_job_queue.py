@@ -16,6 +16,8 @@ from model_registry.jobs.job import ENDS, JobSnapshot
 from model_registry.jobs.job_order import PullOrder
 from model_registry.jobs.job_queue import JobQueue
 from model_registry.pull.pull_error import PullError
+from model_registry.store.twin_record import Measurement
+from model_registry.tune.tuning import Tuning
 from tests.model_registry.jobs.gated_work import PATIENCE_S, GatedWork
 
 
@@ -99,6 +101,52 @@ async def test_who_watches_sees_the_present_then_each_change_and_the_end() -> No
     last = [each async for each in watch][-1]
     assert (last.state, last.done, last.message) == ("succeeded", 100, "model-of-a works")
     assert [each.state async for each in queue.watch(job.id)] == ["succeeded"]
+
+
+async def test_each_piece_of_a_work_is_told_from_its_beginning_in_its_own_unit() -> None:
+    work = GatedWork()
+    queue = work.queue()
+    job = queue.submit(PullOrder("a"))
+    watch = queue.watch(job.id)
+    assert (await anext(watch)).result is None
+    await until(lambda: "a" in work.reports)
+    report = work.reports["a"]
+    report.progress(90, 100)
+    assert (await anext(watch)).done == 90
+    report.turn_to("measuring Q8_0", "tokens")
+    told = await anext(watch)
+    assert (told.message, told.done, told.total, told.unit) == ("measuring Q8_0", 0, None, "tokens")
+    report.progress(5, 7)
+    assert (await anext(watch)).total == 7, "its first figure is told at once, however soon it comes"
+    measured = Measurement(
+        quantisation="F32",
+        file_bytes=1,
+        memory_bytes=2,
+        prefill=3.0,
+        decode_1=4.0,
+        decode_8=5.0,
+        perplexity=6.0,
+    )
+    tuning = Tuning(
+        model="a", original=measured, tokens=7, text_sha256="", build="", threads=1, measured_at=0
+    )
+    report.conclude("a was measured", tuning.report())
+    work.gate("a").set()
+    last = [each async for each in watch][-1]
+    assert (last.message, last.done, last.result) == ("a was measured", 5, tuning.report())
+    assert last.result is not None
+    assert last.result.unbeaten == (True,)
+
+
+async def test_what_was_ordered_is_let_go_of_at_the_end() -> None:
+    """It may hold megabytes of text, and jobs are remembered for a day."""
+    work = GatedWork()
+    queue = work.queue(at_once=1)
+    jobs = [queue.submit(PullOrder(name)) for name in "ab"]
+    queue.cancel(jobs[1].id)
+    work.gate("a").set()
+    await ended(queue, jobs[0])
+    assert [queue._jobs[job.id].order for job in jobs] == [None, None]
 
 
 async def test_the_rate_is_of_the_last_seconds_and_not_of_what_was_there_before() -> None:

@@ -13,6 +13,7 @@ from engine.errors import InsufficientDisk
 from model_registry.blobs import FOLDER, Blobs
 from model_registry.quantize.new_file import NewFile, sweep
 from model_registry.quantize.quantization_plan import QuantizationPlan
+from model_registry.removal import plan_removal
 from model_registry.store.model_record import FileRecord
 from model_registry.store.store_error import StoreError
 from tests.fixtures.tiny_gguf import Tiny, write_tiny
@@ -115,7 +116,8 @@ class House:
 
     def clear(self) -> None:
         """The state before, by the means that a person has."""
-        self.shop.shelf.delete(self.shop.model("tiny-q8_0"))
+        made = self.shop.model("tiny-q8_0")
+        plan_removal(made, self.shop.shelf, self.shop.config).carry_out(self.shop.store)
         assert self.shop.files() == ["tiny.gguf"]
 
 

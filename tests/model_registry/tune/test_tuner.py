@@ -38,7 +38,19 @@ def test_twins_are_measured_and_removed(shop: Shop) -> None:
         assert told[-1][0] == told[-1][1], "a stage that is over was not told to its end"
         stages.append(title)
 
-    tuning = shop.tuner.tune(shop.model("tiny"), _TEXT, types=[_Q8_0, _Q1_0, _Q8_0], stage=stage)
+    kept: list[str] = []
+
+    @contextmanager
+    def room(path: Path) -> Generator[None]:
+        assert path.exists()
+        kept.append(path.name)
+        yield
+        assert path.exists(), "the file outlives what is measured of it"
+
+    tuning = shop.tuner.tune(shop.model("tiny"), _TEXT, types=[_Q8_0, _Q1_0, _Q8_0], stage=stage, room=room)
+    assert (len(kept), kept[0]) == (2, "tiny.gguf"), (
+        "there is room for each file that is loaded, and for nothing else"
+    )
     assert stages == ["measuring tiny F32", "making Q8_0", "measuring Q8_0"]
     assert [choice.quantisation for choice in tuning.choices] == ["F32", "Q8_0"]
     (reason,) = tuning.left_out

@@ -53,6 +53,8 @@ def test_every_route_is_there(document: Schema) -> None:
         "/admin/v1/models",
         "/admin/v1/models/{model_id}",
         *ADMIN_BODIES,
+        "/admin/v1/catalog",
+        "/admin/v1/found",
         "/admin/v1/jobs",
         "/admin/v1/jobs/{job_id}",
         "/admin/v1/jobs/{job_id}/events",
