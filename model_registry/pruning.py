@@ -8,8 +8,8 @@ from engine.errors import ModelUnavailable
 from model_registry.config import RegistryConfig
 from model_registry.leftovers import Leftover, leftovers, remove
 from model_registry.registration import models_directory
-from model_registry.sources.default_sources import default_sources
 from model_registry.shelf import Shelf
+from model_registry.sources.default_sources import default_sources
 from model_registry.store.model_store import ModelStore
 from model_registry.store.store_error import StoreError
 

@@ -13,9 +13,10 @@ from engine.config import EngineConfig
 from model_registry.config import RegistryConfig
 from model_registry.file_facts import FileFacts, file_facts
 from model_registry.registration import Wanted, register
-from model_registry.registry import ModelRegistry, default_sources
+from model_registry.registry import ModelRegistry
 from model_registry.shelf import Shelf
 from model_registry.sources.bundled import BundledSource
+from model_registry.sources.default_sources import default_sources
 from model_registry.store.model_record import FileRecord
 from model_registry.store.model_store import ModelStore
 from tests.fixtures.tiny_gguf import Tiny, write_tiny

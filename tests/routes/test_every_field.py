@@ -125,6 +125,7 @@ def bounds(schema: dict[str, Any]) -> Iterator[tuple[object, bool]]:
 
 BOUNDED = [(path, name) for path, name in FIELDS if list(bounds(PATHS[path]["properties"][name]))]
 DEPENDENT = {
+    "imatrix",
     "min_tokens",
     "logprobs",
     "top_logprobs",
