@@ -33,6 +33,8 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
 def leftovers(models_dir: Path, data_dir: Path, known: set[str]) -> list[Leftover]:
     """Everything that could go. ``known`` are the ids of all models there are.
 
+    Records are none where ``models_dir`` has nothing at all: a disk that is not mounted looks just like that, and
+    what was said of its models (aliases, settings, notes) is to be there when it comes back.
     What a pull that runs is writing is none: it holds its lock. Raises StoreError.
     """
     return [
@@ -43,7 +45,7 @@ def leftovers(models_dir: Path, data_dir: Path, known: set[str]) -> list[Leftove
         *_dangling(models_dir),
         *_locks(models_dir),
         *_locks(models_dir / PACKAGES),
-        *_records(data_dir, known),
+        *(_records(data_dir, known) if _has_files(models_dir) else ()),
         *_prefixes(data_dir / "prefixes"),
     ]
 
@@ -131,6 +133,13 @@ def _prefixes(root: Path) -> Iterator[Leftover]:
             yield Leftover(
                 kind="prefixes", what=str(directory), file_bytes=size, note="of a model file that is gone"
             )
+
+
+def _has_files(directory: Path) -> bool:
+    try:
+        return any(directory.iterdir())
+    except OSError:
+        return False
 
 
 def _files(directory: Path, pattern: str) -> list[Path]:

@@ -85,6 +85,8 @@ class ModelRegistry:
         self._preload = Preload(config, self._shelf, self._begin_load)
         self._watch = Watch(self.look, config.watch_s)
         self._is_scanned = False
+        self._looking = asyncio.Lock()
+        """An older look that ends last would bring back what a newer one saw go."""
 
     @property
     def is_ready(self) -> bool:
@@ -146,13 +148,14 @@ class ModelRegistry:
 
     async def look(self) -> None:
         """See what has come, gone and changed, and let go of models whose file is another now."""
-        look = await asyncio.to_thread(self._shelf.look)
-        if self._drain.is_begun:
-            return
-        for model in () if look is None else self._shelf.take(look):
-            self._residence.retire(model)
-        for model in self._shelf:
-            self._adapters.sync(model, self._shelf.adapters_of(model))
+        async with self._looking:
+            look = await asyncio.to_thread(self._shelf.look)
+            if self._drain.is_begun:
+                return
+            for model in () if look is None else self._shelf.take(look):
+                self._residence.retire(model)
+            for model in self._shelf:
+                self._adapters.sync(model, self._shelf.adapters_of(model))
 
     async def remove(self, model_id: str) -> tuple[SideEffect, ...]:
         """Delete a model's files and forget it. Requests that hold it finish with it. Returns what else has changed.

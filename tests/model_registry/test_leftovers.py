@@ -55,6 +55,18 @@ def told(home: Path) -> set[tuple[str, str]]:
     return {(each.kind, Path(each.what).name) for each in found(home)}
 
 
+def test_a_disk_that_is_not_mounted_costs_no_record(home: Path) -> None:
+    """Its mount point is an empty directory, or none."""
+    models = home / "models"
+    models.rename(home / "away")
+    assert leftovers(models, home, {"smollm2-135m-instruct"}) == [
+        each for each in leftovers(models, home, set()) if each.kind == "prefixes"
+    ]
+    models.mkdir()
+    assert {each.kind for each in leftovers(models, home, set())} == {"prefixes"}
+    assert "old-name" in ModelStore.in_directory(home).record("gone").aliases
+
+
 def test_everything_that_nothing_uses_is_found_and_goes(home: Path) -> None:
     assert told(home) == {
         ("partial download", ".a.gguf.part"),

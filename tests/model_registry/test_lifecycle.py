@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import msgspec
@@ -231,6 +232,35 @@ def test_a_look_at_what_has_not_changed_asks_no_source_twice(tmp_path: Path) -> 
     assert look is not None
     assert shelf.take(look) == []
     assert shelf.look() is None
+
+
+class _CountingSource(DirectorySource):
+    """Lets the first look wait for a second one beside it, which must not come."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.inside = self.most = 0
+        self.second = threading.Event()
+
+    def signature(self) -> object:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        if self.inside > 1:
+            self.second.set()
+        self.second.wait(0.2)
+        self.inside -= 1
+        return super().signature()
+
+
+async def test_looks_come_one_after_another(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "alpha.gguf")
+    source = _CountingSource(tmp_path)
+    config = RegistryConfig(data_dir=tmp_path, models_dir=tmp_path)
+    registry = ModelRegistry(config, FakeFactory(auto=True).start, sources=[source])
+    registry.scan()
+    await asyncio.gather(*(registry.look() for _ in range(3)))
+    assert source.most == 1
+    await registry.stop()
 
 
 async def test_other_settings_count_from_the_next_load_and_times_at_once(tmp_path: Path) -> None:
