@@ -148,7 +148,8 @@ class _Puller:
         outlook = forecast(file_bytes, self._limit(), self._kv_budget_bytes)
         if outlook.outlook == "impossible" and not self._force:
             raise PullError(
-                f"it can never be loaded here: {outlook.text}: take a smaller model, or add --force for another machine"
+                f"it can never be loaded here: {outlook.text}: take a smaller model, or force it for another machine"
+                " (force, or --force)"
             )
         told = f"{outlook.text}; a smaller model would be faster" if outlook.text else ""
         needed = estimate_bytes(file_bytes, self._kv_budget_bytes)

@@ -158,7 +158,8 @@ class Quantizer:
             raise InvalidRequest(f"{model.id} is {to.name} already: choose another type", param="to")
         if plan.is_requantized and not allow_requantize:
             raise InvalidRequest(
-                f"{plan.cost}. If that is what you want, say --allow-requantize", param="allow_requantize"
+                f"{plan.cost}. If that is what you want, allow it (allow_requantize, or --allow-requantize)",
+                param="allow_requantize",
             )
         plan.check_disk()
         return plan
@@ -245,7 +246,7 @@ class Quantizer:
         """Raises InvalidRequest if a model or a file has the name already."""
         if self._shelf.knows(stem.lower()) or self.target(stem).exists():
             raise InvalidRequest(
-                f"there is '{stem.lower()}' already: choose another name with --name, or 'nibble rm' it first",
+                f"there is '{stem.lower()}' already: choose another name (name, or --name), or delete that one first",
                 param="name",
             )
 

@@ -43,7 +43,7 @@ def test_rounding_twice_is_refused_with_its_price_and_allowed_with_it(home: Path
     refused = run_nibble(home, "quantize", "tiny-q4_0", "--to", "q5_0")
     assert refused.returncode == 1
     assert "is rounded a second time" in refused.stderr
-    assert refused.stderr.endswith("say --allow-requantize\n")
+    assert refused.stderr.endswith("allow it (allow_requantize, or --allow-requantize)\n")
     allowed = run_nibble(
         home,
         "quantize",
