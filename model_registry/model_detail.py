@@ -10,6 +10,7 @@ from model_registry.file_facts import FileFacts, file_facts
 from model_registry.model import Model
 from model_registry.model_settings import ModelSettings
 from model_registry.state import ModelState
+from model_registry.store.twin_record import TwinRecord
 
 
 class ModelMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +64,8 @@ class ModelDetail(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...]
     adapters: tuple[str, ...]
     """Ids of this model with a LoRA adapter."""
+    twin: TwinRecord | None
+    """What serves its requests in its place, and what that was measured to cost."""
     tags: tuple[str, ...]
     notes: str
     created: int
@@ -118,6 +121,7 @@ def detail_of(
         warning=model.warning if model.engine else None,
         aliases=model.aliases,
         adapters=adapters,
+        twin=model.twin,
         tags=model.record.tags if model.record else (),
         notes=model.record.notes if model.record else "",
         created=model.found.created,

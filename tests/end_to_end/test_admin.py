@@ -321,6 +321,7 @@ def test_a_twin_is_applied_and_gone_back_from_by_a_job(admin: Admin) -> None:
     ended = admin.ended(str(job["id"]))
     assert ended["message"] == "slower is served by slower-q4_0 from now on", ended
     shown: dict[str, Any] = admin.told("show", "slower")
+    assert admin.get("models/slower")["twin"] == shown["twin"]
     assert shown["twin"]["twin"] == ended["result"]["twins"][-1]  # type: ignore[index]
     assert admin.post("models/load", {"model": "slower"})["id"] == "slower-q4_0", (
         "at once, not at the next look"

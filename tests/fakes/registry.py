@@ -60,6 +60,7 @@ def detail(of: ModelCard, amendment: Amendment) -> ModelDetail:
         warning=None,
         aliases=amendment.aliases or (),
         adapters=(),
+        twin=None,
         tags=amendment.tags or (),
         notes=amendment.notes or "",
         created=of.created,
