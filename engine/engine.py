@@ -342,7 +342,8 @@ class Engine:
         """Wait for each death, tell its streams, and start the next worker: until stopped, or until it is hopeless."""
         while self._worker is not None:
             cause = await self._worker.exited()
-            is_stalled = self._worker is self._stalled
+            if is_stalled := self._worker is self._stalled:
+                cause = "gave no sign of life for too long, and was ended"
             self._worker = self._stalled = None
             self._settled, self._latest = self.stats, EngineStats()
             held = self._quarantine.suspect(suspects(self._exchanges.values()))

@@ -156,7 +156,9 @@ async def test_a_worker_that_is_stopped_is_found_out_and_replaced(
     monkeypatch.setattr(engine._watch, "_limit_s", 2.0)
     engine._watch.check()
     async with asyncio.timeout(20.0):
-        assert isinstance(await _read_to_failure(stream), WorkerDied)
+        failure = await _read_to_failure(stream)
+    assert isinstance(failure, WorkerDied)
+    assert "no sign of life" in failure.message
     assert is_gone(pid)
     await _serves_again(engine, restarts + 1)
     assert engine.stalls == stalls + 1
