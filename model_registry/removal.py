@@ -146,6 +146,11 @@ def _names(model_id: str, shelf: Shelf) -> Iterator[SideEffect]:
 
 
 def _effects(model: Model, shelf: Shelf, config: RegistryConfig) -> Iterator[SideEffect]:
+    for name in dict.fromkeys(name for name in config.preload if name in {model.id, *model.aliases}):
+        yield SideEffect(
+            model.id,
+            f"the setting preload names '{name}': take it out there, or the server does not start the next time",
+        )
     twin = shelf.find(model.id)
     if twin is not model:
         yield SideEffect(

@@ -66,6 +66,30 @@ async def test_deleting_a_twin_tells_that_its_original_answers_again(tmp_path: P
     await house.registry.stop()
 
 
+async def test_deleting_a_model_tells_that_the_next_start_would_want_it(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "first.gguf")
+    write_tiny(tmp_path / "second.gguf")
+    store = ModelStore.in_directory(tmp_path)
+    store.add_aliases("first", ["Mine"])
+    config = RegistryConfig(data_dir=tmp_path, models_dir=tmp_path, preload=("Mine", "second"))
+
+    def registry() -> ModelRegistry:
+        factory = FakeFactory(auto=True)
+        return ModelRegistry(config, factory.start, sources=[DirectorySource(tmp_path)], store=store)
+
+    running = registry()
+    await running.start()
+    await running.preloaded()
+    texts = [each.text for each in await running.remove("first")]
+    assert (
+        "the setting preload names 'Mine': take it out there, or the server does not start the next time"
+        in texts
+    )
+    await running.stop()
+    with pytest.raises(ModelNotFound):
+        registry().scan()
+
+
 async def test_deleting_a_model_tells_which_adapters_lose_theirs(adapters: AdapterHouse) -> None:
     path = adapters.put("poet")
     await adapters.registry.start()
