@@ -45,6 +45,8 @@ AUDIT: Final[dict[str, str]] = {
     "adapter_lora_free": "once, when no sequence computes with it",
     "model_quantize_default_params": _NOTHING,
     "model_quantize": "both paths are ours, the type is one that is offered; in a process that may die of the file",
+    "model_imatrix_data": "the array ends with an entry without a name; each has the tensor's own size, checked before,"
+    " and lives until the call is over",
     "adapter_get_alora_n_invocation_tokens": "the adapter is not NULL",
     # what a model tells of itself
     **dict.fromkeys(
