@@ -239,7 +239,7 @@ async def test_a_model_is_deleted_by_its_id_and_nothing_else_is(home: Path, tmp_
         answer = await http.delete("/v1/models/beta")
         assert (answer.status_code, answer.json()) == (
             200,
-            {"id": "beta", "object": "model", "deleted": True},
+            {"id": "beta", "object": "model", "deleted": True, "notes": []},
         )
         assert (await http.get("/v1/models/beta")).status_code == 404
         assert (await http.post(CHAT, json=BODY)).status_code == 200

@@ -127,7 +127,7 @@ def test_errors_and_aborts_are_told_by_kind(data: Path, received: Collector) -> 
         server.end_cleanly()
         os.close(gate)
     told = {(span.name, attributes(span.attributes)["error.type"]) for span in received.spans}
-    assert told == {("chat", "invalid_request"), ("chat", "model_not_found"), ("chat alpha", "aborted")}
+    assert told == {("chat alpha", "invalid_request"), ("chat", "model_not_found"), ("chat alpha", "aborted")}
     assert all(span.status.code == Status.STATUS_CODE_ERROR for span in received.spans)
 
 
