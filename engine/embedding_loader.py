@@ -18,6 +18,7 @@ from engine.native import library
 from engine.native.context_sizes import MOST_SEQUENCES
 from engine.native.embedding_context import NativeEmbeddingContext
 from engine.native.model import NativeModel
+from engine.shards import shards_bytes
 from engine.threads import choose_threads
 
 DEFAULT_INPUT_TOKENS = 2048
@@ -81,7 +82,7 @@ def load_embedder(config: EngineConfig, model: NativeModel, began_s: float) -> L
         description=model.description,
         architecture=model.architecture,
         parameters=model.parameters,
-        file_bytes=model.path.stat().st_size,
+        file_bytes=shards_bytes(model.path),
         context=input_tokens,
         context_trained=model.context_trained,
         parallel=context.batch_sequences,

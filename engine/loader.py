@@ -29,6 +29,7 @@ from engine.native.adapter import NativeAdapter
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 from engine.prompt_reader import PromptReader, Vocabulary
+from engine.shards import shards_bytes
 from engine.step_budget import StepBudget
 from engine.template_choice import read_template
 from engine.template_process import TemplateProcess
@@ -269,7 +270,7 @@ def _facts(
         description=model.description,
         architecture=model.architecture,
         parameters=model.parameters,
-        file_bytes=model.path.stat().st_size,
+        file_bytes=shards_bytes(model.path),
         # llama.cpp rounds a context up; the promise stays what was planned.
         context=min(plan.context, context.slot_tokens),
         context_trained=model.context_trained,

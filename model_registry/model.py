@@ -70,7 +70,7 @@ class Model:
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fingerprint = fingerprint(self.found.path, self.found.file_bytes)
+        self.fingerprint = fingerprint(self.files(), self.found.file_bytes)
         if self.found.failure is not None:
             self.failure = ModelLoadFailed(self.found.failure)
             self.become("failed")

@@ -32,10 +32,11 @@ def list_jobs(
     """List a running server's jobs (the default), follow one, or cancel it."""
     if ctx.invoked_subcommand is not None:
         return
-    from routes.admin.jobs import JobList
+    from model_registry.jobs.job import JobSnapshot
+    from routes.listing import Listing
 
     with connected(data_dir, config, url) as server:
-        jobs = server.get("/admin/v1/jobs", JobList).data
+        jobs = server.get("/admin/v1/jobs", Listing[JobSnapshot]).data
     if as_json:
         print_json(jobs)
         return

@@ -77,10 +77,13 @@ def ps(
     config: ConfigFile = None,
 ) -> None:
     """Show which models a running server has in memory, how much they take, and who uses them."""
-    from routes.admin.models import ModelDetails
+    from model_registry.model_detail import ModelDetail
+    from routes.listing import Listing
 
     with connected(data_dir, config, url) as server:
-        details = [detail for detail in server.get("/admin/v1/models", ModelDetails).data if detail.use]
+        details = [
+            detail for detail in server.get("/admin/v1/models", Listing[ModelDetail]).data if detail.use
+        ]
     if as_json:
         print_json(details)
         return

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
+from engine.shards import shards
+
 _SAMPLE_BYTES = 1 << 20
-_SHARD = re.compile(r"^(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf$")
 
 
 def model_key(path: Path, **settings: object) -> str:
@@ -31,22 +31,10 @@ def file_key(path: Path) -> str:
 
 
 def _count_files(digest: hashlib._Hash, path: Path) -> None:
-    for shard in _shards(path):
+    for shard in shards(path):
         facts = shard.stat()
         digest.update(f"{facts.st_size} {facts.st_mtime_ns} ".encode())
         with shard.open("rb") as file:
             digest.update(file.read(_SAMPLE_BYTES))
             file.seek(max(0, facts.st_size - _SAMPLE_BYTES))
             digest.update(file.read(_SAMPLE_BYTES))
-
-
-def _shards(path: Path) -> list[Path]:
-    found = _SHARD.match(path.name)
-    if found is None:
-        return [path]
-    return sorted(path.parent.glob(f"{_literal(found['stem'])}-?????-of-{found['count']}.gguf"))
-
-
-def _literal(text: str) -> str:
-    """``text`` as a pattern that matches nothing else."""
-    return re.sub(r"([*?[])", r"[\1]", text)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import Literal
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 
 from engine.errors import JobNotFound
@@ -14,16 +12,11 @@ from model_registry.jobs.job import JobSnapshot
 from routes.admin.models import json_answer
 from routes.caller import Caller, caller_of
 from routes.event_stream import EventStream
+from routes.listing import Listing
 from routes.openai.chunk_encoder import frame
 from routes.openai.documentation import WITHOUT_BODY, WITHOUT_MODEL, answers, struct_schema
 from routes.outbox import Outbox
 from routes.services import Services
-
-
-class JobList(msgspec.Struct, frozen=True, kw_only=True):
-    object: Literal["list"] = "list"
-    data: tuple[JobSnapshot, ...]
-
 
 _NEVER = WITHOUT_BODY | WITHOUT_MODEL | {"model_not_found"}
 _JOB_ID = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -41,11 +34,11 @@ def build_router(services: Services) -> APIRouter:
             raise JobNotFound(f"job '{job_id[:100]}' does not exist, or ended long ago: list them")
         return job
 
-    @router.get("/admin/v1/jobs", response_model=None, responses=answers(JobList, never=_NEVER))
+    @router.get("/admin/v1/jobs", response_model=None, responses=answers(Listing[JobSnapshot], never=_NEVER))
     async def list_jobs(request: Request) -> Response:
         """Jobs that wait or run, and those that ended lately; the newest first."""
         caller = caller_of(request)
-        return json_answer(JobList(data=tuple(job for job in services.jobs.jobs() if _may_see(caller, job))))
+        return json_answer(Listing(data=tuple(job for job in services.jobs.jobs() if _may_see(caller, job))))
 
     @router.get(
         "/admin/v1/jobs/{job_id}",

@@ -15,6 +15,7 @@ from routes.admin.bodies import AmendBody, checked_settings
 from routes.allowed_models import models_for
 from routes.caller import caller_of
 from routes.json_body import read_json_body
+from routes.listing import Listing
 from routes.openai.documentation import (
     WITHOUT_BODY,
     WITHOUT_MODEL,
@@ -36,11 +37,6 @@ class DeletedModel(msgspec.Struct, frozen=True, kw_only=True):
     deleted: Literal[True] = True
     notes: tuple[str, ...] = ()
     """What is otherwise besides, one sentence each: names, twins and adapters that went with it, or lost it."""
-
-
-class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
-    object: Literal["list"] = "list"
-    data: tuple[ModelDetail, ...]
 
 
 _EITHER: Schema = {
@@ -71,12 +67,12 @@ def build_router(services: Services) -> APIRouter:
     @router.get(
         "/admin/v1/models",
         response_model=None,
-        responses=answers(ModelDetails, never=WITHOUT_BODY | WITHOUT_MODEL | {"model_not_found"}),
+        responses=answers(Listing[ModelDetail], never=WITHOUT_BODY | WITHOUT_MODEL | {"model_not_found"}),
     )
     async def list_details(request: Request) -> Response:
         """All that is known of every model: facts, settings, state, memory, use."""
         models = models_for(caller_of(request), services.registry)
-        return json_answer(ModelDetails(data=tuple(models.details())))
+        return json_answer(Listing(data=tuple(models.details())))
 
     @router.get(
         "/admin/v1/models/{model_id:path}",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, get_args
+from typing import get_args
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 
 from engine.errors import InvalidRequest
@@ -16,19 +15,9 @@ from model_registry.catalog.catalog_entry import ListedEntry
 from routes.admin.models import json_answer
 from routes.admin.unrestricted import require_unrestricted
 from routes.caller import caller_of
+from routes.listing import Listing
 from routes.openai.documentation import WITHOUT_BODY, WITHOUT_MODEL, answers
 from routes.services import Services
-
-
-class Catalog(msgspec.Struct, frozen=True, kw_only=True):
-    object: Literal["list"] = "list"
-    data: tuple[ListedEntry, ...]
-
-
-class FoundModels(msgspec.Struct, frozen=True, kw_only=True):
-    object: Literal["list"] = "list"
-    data: tuple[ListedModel, ...]
-
 
 _FROM = {
     "name": "from",
@@ -42,15 +31,17 @@ _NEVER = WITHOUT_BODY | WITHOUT_MODEL | {"model_not_found"}
 def build_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["admin"])
 
-    @router.get("/admin/v1/catalog", response_model=None, responses=answers(Catalog, never=_NEVER))
+    @router.get(
+        "/admin/v1/catalog", response_model=None, responses=answers(Listing[ListedEntry], never=_NEVER)
+    )
     async def list_catalog(request: Request) -> Response:
         """Recommended models, the small before the large: pull one by its id. Sizes are estimates."""
-        return json_answer(Catalog(data=listed_catalog()))
+        return json_answer(Listing(data=listed_catalog()))
 
     @router.get(
         "/admin/v1/found",
         response_model=None,
-        responses=answers(FoundModels, never=_NEVER - {"invalid_request"}),
+        responses=answers(Listing[ListedModel], never=_NEVER - {"invalid_request"}),
         openapi_extra={"parameters": [_FROM]},
     )
     async def list_found(request: Request) -> Response:
@@ -58,7 +49,7 @@ def build_router(services: Services) -> APIRouter:
         require_unrestricted(caller_of(request), "see what else there is on the server's machine")
         caches = _caches(dict(request.query_params))
         models = await asyncio.to_thread(lambda: tuple(map(listed, cached_models(caches))))
-        return json_answer(FoundModels(data=models))
+        return json_answer(Listing(data=models))
 
     return router
 

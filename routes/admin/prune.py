@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 
 from model_registry.leftovers import Leftover
@@ -15,19 +13,9 @@ from routes.admin.models import json_answer
 from routes.admin.unrestricted import require_unrestricted
 from routes.caller import caller_of
 from routes.json_body import read_json_body
+from routes.listing import Listing
 from routes.openai.documentation import WITHOUT_BODY, WITHOUT_MODEL, answers, request_body
 from routes.services import Services
-
-
-class LeftoverList(msgspec.Struct, frozen=True, kw_only=True):
-    object: Literal["list"] = "list"
-    data: tuple[Leftover, ...]
-
-
-class PrunedList(msgspec.Struct, frozen=True, kw_only=True):
-    object: Literal["list"] = "list"
-    data: tuple[PrunedLeftover, ...]
-
 
 _PATH = "/admin/v1/prune"
 _SHOWING = (WITHOUT_BODY | WITHOUT_MODEL | {"model_not_found"}) - {"model_unavailable"}
@@ -41,17 +29,17 @@ _DOING = (WITHOUT_MODEL - {"invalid_request", "model_unavailable"}) | {
 def build_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["admin"])
 
-    @router.get(_PATH, response_model=None, responses=answers(LeftoverList, never=_SHOWING))
+    @router.get(_PATH, response_model=None, responses=answers(Listing[Leftover], never=_SHOWING))
     async def show_leftovers(request: Request) -> Response:
         """What pruning would remove: partial downloads, links that lead nowhere, records of models that are gone, and
         the like. Changes nothing."""
         require_unrestricted(caller_of(request), "see what is left of others")
-        return json_answer(LeftoverList(data=tuple(await asyncio.to_thread(services.pruning.find))))
+        return json_answer(Listing(data=tuple(await asyncio.to_thread(services.pruning.find))))
 
     @router.post(
         _PATH,
         response_model=None,
-        responses=answers(PrunedList, never=_DOING),
+        responses=answers(Listing[PrunedLeftover], never=_DOING),
         openapi_extra=request_body(PruneBody),
     )
     async def prune(request: Request) -> Response:
@@ -59,6 +47,6 @@ def build_router(services: Services) -> APIRouter:
         await read_json_body(request, PruneBody, services.strict_policy)
         require_unrestricted(caller_of(request), "remove what is left of others")
         found = await asyncio.to_thread(services.pruning.find)
-        return json_answer(PrunedList(data=tuple(await asyncio.to_thread(services.pruning.remove, found))))
+        return json_answer(Listing(data=tuple(await asyncio.to_thread(services.pruning.remove, found))))
 
     return router

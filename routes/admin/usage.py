@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import datetime
-from typing import Literal
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from engine.errors import InvalidRequest
 from routes.day_usage import DayUsage, UsageQuery
+from routes.listing import Listing
 from routes.openai.documentation import WITHOUT_BODY, answers
 from routes.services import Services
 
 _DAYS = ("since", "until")
 _FIELDS = (*_DAYS, "key", "model")
-
-
-class UsageList(msgspec.Struct, frozen=True, kw_only=True):
-    object: Literal["list"] = "list"
-    data: tuple[DayUsage, ...]
 
 
 def _parameter(name: str) -> dict[str, object]:
@@ -52,12 +47,12 @@ def build_router(services: Services) -> APIRouter:
     @router.get(
         "/admin/v1/usage",
         response_model=None,
-        responses=answers(UsageList, never=WITHOUT_BODY | {"model_not_found", "rate_limit_exceeded"}),
+        responses=answers(Listing[DayUsage], never=WITHOUT_BODY | {"model_not_found", "rate_limit_exceeded"}),
         openapi_extra={"parameters": [_parameter(name) for name in _FIELDS]},
     )
     async def usage(request: Request) -> Response:
         """Requests and tokens by day, key and model."""
         rows = await services.usage.usage(read_query(dict(request.query_params)))
-        return Response(msgspec.json.encode(UsageList(data=tuple(rows))), media_type="application/json")
+        return Response(msgspec.json.encode(Listing(data=tuple(rows))), media_type="application/json")
 
     return router

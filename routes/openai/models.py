@@ -12,6 +12,7 @@ from model_registry.card import ModelCard
 from model_registry.state import ModelState
 from routes.allowed_models import models_for
 from routes.caller import caller_of
+from routes.listing import Listing
 from routes.openai.documentation import WITHOUT_BODY, WITHOUT_MODEL, answers
 from routes.services import Services
 
@@ -51,11 +52,6 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class ModelList(msgspec.Struct, frozen=True, kw_only=True):
-    object: Literal["list"] = "list"
-    data: tuple[ModelObject, ...]
-
-
 _LISTING = WITHOUT_BODY | WITHOUT_MODEL
 MODEL_ID = {"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}
 
@@ -66,14 +62,14 @@ def build_router(services: Services) -> APIRouter:
     @router.get(
         "/v1/models",
         response_model=None,
-        responses=answers(ModelList, never=_LISTING | {"model_not_found"}),
+        responses=answers(Listing[ModelObject], never=_LISTING | {"model_not_found"}),
     )
     async def list_models(request: Request) -> Response:
         """Every model that this server can answer with, loaded or not."""
         data = tuple(
             ModelObject.of(card) for card in models_for(caller_of(request), services.registry).cards()
         )
-        return _json(ModelList(data=data))
+        return _json(Listing(data=data))
 
     @router.get(
         "/v1/models/{model_id:path}",

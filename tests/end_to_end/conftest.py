@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import openai
 import pytest
 
+from tests.end_to_end.admin import Admin
 from tests.end_to_end.live_server import LiveServer
 from tests.end_to_end.patience import PATIENCE_S
 
@@ -41,4 +42,12 @@ async def async_client(server: LiveServer) -> AsyncIterator[openai.AsyncOpenAI]:
         http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
         _strict_response_validation=True,
     ) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
+    made = Admin(tmp_path_factory.mktemp("admin"))
+    with made.server:
+        made.server.ready()
         yield made

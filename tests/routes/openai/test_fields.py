@@ -42,6 +42,10 @@ RAW = {
 }
 
 
+_PROMISED_S = 0.05
+_GOES = 10
+
+
 @pytest.fixture(autouse=True)
 def _no_collection_of_garbage() -> Iterator[None]:
     """What is timed here is not how long Python takes to look through all that a test run holds."""
@@ -58,15 +62,18 @@ def read(dialect: str, raw: bytes) -> None:
 
 
 def refusal(dialect: str, raw: bytes) -> InvalidRequest | None:
-    begin = time.thread_time()
-    try:
-        read(dialect, raw)
-    except InvalidRequest as error:
-        return error
-    finally:
-        # A body of 100 KB takes a few milliseconds. No bound on speed: what backtracks or nests takes minutes.
-        assert time.thread_time() - begin < 2
-    return None
+    """What ``raw`` is refused with. Each is read in 50 ms; of a few goes the quickest counts, as machines are busy."""
+    found: InvalidRequest | None = None
+    spent_s: list[float] = []
+    while not spent_s or (min(spent_s) >= _PROMISED_S and len(spent_s) < _GOES):
+        begin = time.thread_time()
+        try:
+            read(dialect, raw)
+        except InvalidRequest as error:
+            found = error
+        spent_s.append(time.thread_time() - begin)
+    assert min(spent_s) < _PROMISED_S
+    return found
 
 
 def with_raw(dialect: str, name: str, raw: bytes) -> bytes:
