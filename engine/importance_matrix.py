@@ -8,14 +8,15 @@ the sums. Anybody may have made the file, so that nothing in it is believed befo
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.errors import InvalidRequest
+from engine.gguf_reader import DEFAULT_ALIGNMENT, MAGIC, GgufDamaged, GgufReader
 from engine.quantizer_log import LoggedTensor
 
 Importance = Mapping[str, npt.NDArray[np.float32]]
@@ -23,15 +24,11 @@ Importance = Mapping[str, npt.NDArray[np.float32]]
 
 MOST_BYTES = 4 << 30
 """Of the largest mixtures of experts it is somewhat over 1 GB."""
-_MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _SUMS, _COUNTS = ".in_sum2", ".counts"
-_SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-_STRING, _ARRAY, _FLOATS = 8, 9, 0
+_UINT32, _FLOATS = 4, 0
 _MOST_NAME_BYTES = 256
 _MOST_ENTRIES = 1 << 16
-_MOST_DIMENSIONS = 4
-_ALIGNMENT = 32
 
 
 def read_importance(path: Path) -> Importance:
@@ -42,24 +39,25 @@ def read_importance(path: Path) -> Importance:
             raise InvalidRequest(
                 f"there is no file {path}: name one that llama-imatrix has made", param="imatrix"
             )
-        if path.stat().st_size > MOST_BYTES:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
             raise InvalidRequest(
                 f"{path.name} is larger than any importance matrix: name one that llama-imatrix has made",
                 param="imatrix",
             )
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            reader = GgufReader(file, size)
+            is_gguf = file.peek(len(MAGIC)).startswith(MAGIC)
+            return _read_gguf(reader) if is_gguf else _read_legacy(reader)
     except OSError as error:
         raise InvalidRequest(
             f"{path} cannot be read ({error.strerror}): mend its place or rights", param="imatrix"
         ) from error
-    try:
-        entries = _read_gguf(_Cursor(data)) if data.startswith(_MAGIC) else _read_legacy(_Cursor(data))
-    except _Damaged as error:
+    except GgufDamaged as error:
         raise InvalidRequest(
             f"{path.name} is no importance matrix, or a damaged one ({error}): name one that llama-imatrix has made",
             param="imatrix",
         ) from None
-    return entries
 
 
 def check_fits(name: str, importance: Importance, tensors: Iterable[LoggedTensor]) -> None:
@@ -80,112 +78,60 @@ def check_fits(name: str, importance: Importance, tensors: Iterable[LoggedTensor
             )
 
 
-class _Damaged(Exception):
-    pass
+def _name(file: GgufReader, length: int) -> str:
+    if not 0 < length <= _MOST_NAME_BYTES:
+        raise GgufDamaged("a name is of no sensible length")
+    try:
+        name = file.take(length).decode()
+    except UnicodeDecodeError:
+        raise GgufDamaged("a name is no text") from None
+    if not name.isprintable():
+        raise GgufDamaged("a name is no text")
+    return name
 
 
-class _Cursor:
-    """Never goes beyond the bytes that there are."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.here = 0
-
-    @property
-    def left(self) -> int:
-        return len(self._data) - self.here
-
-    def skip(self, count: int) -> int:
-        """Returns where what is passed over begins."""
-        if count > self.left:
-            raise _Damaged("it ends too early")
-        start = self.here
-        self.here += count
-        return start
-
-    def number(self, form: str) -> int:
-        start = self.skip(struct.calcsize(form))
-        value: int = struct.unpack_from(f"<{form}", self._data, start)[0]
-        return value
-
-    def name(self, length: int) -> str:
-        if not 0 < length <= _MOST_NAME_BYTES:
-            raise _Damaged("a name is of no sensible length")
-        start = self.skip(length)
-        try:
-            name = self._data[start : start + length].decode()
-        except UnicodeDecodeError:
-            raise _Damaged("a name is no text") from None
-        if not name.isprintable():
-            raise _Damaged("a name is no text")
-        return name
-
-    def floats(self, count: int) -> npt.NDArray[np.float32]:
-        return np.frombuffer(self._data, "<f4", count, self.skip(4 * count))
-
-    def skip_value(self, kind: int) -> None:
-        if kind == _STRING:
-            self.skip(self.number("Q"))
-        elif kind in _SCALAR_BYTES:
-            self.skip(_SCALAR_BYTES[kind])
-        elif kind == _ARRAY:
-            inner, count = self.number("I"), self.number("Q")
-            if inner in _SCALAR_BYTES:
-                self.skip(_SCALAR_BYTES[inner] * count)
-            elif inner == _STRING:
-                # Each takes some of the file, so that a count which is made up ends with it.
-                for _ in range(count):
-                    self.skip(self.number("Q"))
-            else:
-                raise _Damaged("its metadata has an array of what there is not")
-        else:
-            raise _Damaged("its metadata has a value of what there is not")
+def _floats(file: GgufReader, count: int) -> npt.NDArray[np.float32]:
+    return np.frombuffer(file.take(4 * count), "<f4")
 
 
-def _read_gguf(file: _Cursor) -> Importance:
-    file.skip(len(_MAGIC))
+def _read_gguf(file: GgufReader) -> Importance:
+    file.take(len(MAGIC))
     if file.number("I") not in _VERSIONS:
-        raise _Damaged("it is a GGUF of another version")
+        raise GgufDamaged("it is a GGUF of another version")
     tensors, values = file.number("Q"), file.number("Q")
     if tensors > 2 * _MOST_ENTRIES:
-        raise _Damaged("it has more tensors than any")
-    alignment = _ALIGNMENT
+        raise GgufDamaged("it has more tensors than any")
+    alignment = DEFAULT_ALIGNMENT
     for _ in range(values):
-        key = file.name(file.number("Q"))
+        key = _name(file, file.number("Q"))
         kind = file.number("I")
-        if key == "general.alignment" and kind == 4:
+        if key == "general.alignment" and kind == _UINT32:
             alignment = file.number("I")
         else:
             file.skip_value(kind)
     if not alignment or alignment & (alignment - 1):
-        raise _Damaged("its alignment is none")
+        raise GgufDamaged("its alignment is none")
     places: dict[str, tuple[int, int]] = {}
     for _ in range(tensors):
-        name = file.name(file.number("Q"))
-        dimensions = file.number("I")
-        if dimensions > _MOST_DIMENSIONS:
-            raise _Damaged("a tensor has more dimensions than any")
-        count = 1
-        for _ in range(dimensions):
-            count *= file.number("Q")
+        name = _name(file, file.number("Q"))
+        count = prod(file.shape())
         kind, offset = file.number("I"), file.number("Q")
         # llama-imatrix adds other sums in some versions; the quantiser has no use for them.
         if not name.endswith((_SUMS, _COUNTS)):
             continue
         if kind != _FLOATS:
-            raise _Damaged("a tensor has no 32-bit floats")
+            raise GgufDamaged("a tensor has no 32-bit floats")
         if name in places:
-            raise _Damaged("a name is there twice")
+            raise GgufDamaged("a name is there twice")
         places[name] = offset, count
-    begin = -(-file.here // alignment) * alignment
+    begin = -(-file.position() // alignment) * alignment
 
     def floats(name: str) -> npt.NDArray[np.float32]:
         if name not in places:
-            raise _Damaged("sums are without their counts, or counts without their sums")
+            raise GgufDamaged("sums are without their counts, or counts without their sums")
         offset, count = places[name]
-        file.here = begin
-        file.skip(offset)
-        return file.floats(count)
+        file.go_to(begin + offset)
+        return _floats(file, count)
 
     names = {name.removesuffix(_SUMS).removesuffix(_COUNTS) for name in places}
     return _sound({name: _means(floats(name + _SUMS), floats(name + _COUNTS)) for name in sorted(names)})
@@ -194,27 +140,27 @@ def _read_gguf(file: _Cursor) -> Importance:
 def _means(sums: npt.NDArray[np.float32], counts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Of each expert its own; one that never had anything to do counts evenly, as for llama-quantize."""
     if not sums.size or not counts.size or sums.size % counts.size:
-        raise _Damaged("sums do not divide by their counts")
+        raise GgufDamaged("sums do not divide by their counts")
     if not np.isfinite(counts).all():
-        raise _Damaged("a count is no number")
+        raise GgufDamaged("a count is no number")
     rows, columns = sums.reshape(counts.size, -1), counts[:, np.newaxis]
     with np.errstate(all="ignore"):
         return np.where(columns > 0, rows / columns, np.float32(1)).astype(np.float32).reshape(-1)
 
 
-def _read_legacy(file: _Cursor) -> Importance:
+def _read_legacy(file: GgufReader) -> Importance:
     entries: dict[str, npt.NDArray[np.float32]] = {}
     count = file.number("i")
     if not 0 < count <= _MOST_ENTRIES:
-        raise _Damaged("it does not begin as one")
+        raise GgufDamaged("it does not begin as one")
     for _ in range(count):
-        name = file.name(file.number("i"))
+        name = _name(file, file.number("i"))
         calls, columns = file.number("i"), file.number("i")
         if columns < 1:
-            raise _Damaged("a tensor has no columns")
+            raise GgufDamaged("a tensor has no columns")
         if name in entries:
-            raise _Damaged("a name is there twice")
-        sums = file.floats(columns)
+            raise GgufDamaged("a name is there twice")
+        sums = _floats(file, columns)
         with np.errstate(all="ignore"):
             entries[name] = (sums / np.float32(calls) if calls > 0 else sums).astype(np.float32)
     # What follows in newer ones, the number of chunks and the name of the text, the quantiser has no use for.
@@ -223,9 +169,9 @@ def _read_legacy(file: _Cursor) -> Importance:
 
 def _sound(entries: Importance) -> Importance:
     if not entries:
-        raise _Damaged("it tells of no tensor")
+        raise GgufDamaged("it tells of no tensor")
     for weights in entries.values():
         # Means of squares. llama.cpp ends its process on what is none.
         if not bool(np.isfinite(weights).all()) or bool((weights < 0).any()):
-            raise _Damaged("a weight is negative, or no number")
+            raise GgufDamaged("a weight is negative, or no number")
     return entries

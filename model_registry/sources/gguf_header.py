@@ -10,7 +10,8 @@ import stat
 import struct
 from pathlib import Path
 
-MAGIC = b"GGUF"
+from engine.gguf_reader import MAGIC
+
 _HEADER = struct.Struct("<4sIQQ")  # magic, version, number of tensors, number of metadata entries
 _VERSIONS = (2, 3)
 _COUNT_LIMIT = 1 << 32  # no model has four milliards of tensors: the counts are garbage

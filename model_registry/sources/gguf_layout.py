@@ -1,15 +1,13 @@
 """What a model file says of itself, and whether it is as long as its tensors are. No native code.
 
 Reads the whole header, some hundredths of a second for a large vocabulary: ``file_look`` does that once for a file
-that stays the same, and ``gguf_header`` glances at its first bytes. A hostile header takes neither memory nor time: it
-has limits that no model comes near. Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md. What it cannot tell,
-whether the tensors are those that the architecture wants, is found by loading the file in a worker.
+that stays the same, and ``gguf_header`` glances at its first bytes. What it cannot tell, whether the tensors are those
+that the architecture wants, is found by loading the file in a worker.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections import Counter
 from collections.abc import Mapping
 from math import prod
@@ -19,22 +17,15 @@ from typing import BinaryIO
 import msgspec
 
 from engine.errors import ModelLoadFailed
-from model_registry.sources.gguf_header import MAGIC, header_problem
+from engine.gguf_reader import ARRAY, DEFAULT_ALIGNMENT, MAGIC, SCALARS, STRING, GgufDamaged, GgufReader
+from model_registry.sources.gguf_header import header_problem
 
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
-_DEFAULT_ALIGNMENT = 32
-_MOST_DIMENSIONS = 4
 _GLANCE_ENTRIES = 64
 _TEMPLATE = "tokenizer.chat_template"
-_KEPT_TEXT_BYTES = 1024
-"""Longer texts are not kept."""
 _MOST_TEMPLATE_BYTES = 4 << 20
 """Some hundred times the longest chat template; of what is longer there is no digest."""
-_MOST_ENTRIES, _MOST_TENSORS, _MOST_TEXTS, _MOST_HEADER_BYTES = 1 << 14, 1 << 16, 1 << 22, 128 << 20
-"""Several times what the largest models have: some hundred entries, 20,000 tensors, half a million merges, 20 MB."""
-_BLOCK_BYTES = 1 << 20
-_LENGTH = struct.Struct("<Q")
+_MOST_ENTRIES, _MOST_TENSORS = 1 << 14, 1 << 16
+"""Several times what the largest models have: some hundred entries, 20,000 tensors."""
 Number = bool | int | float
 TYPE_SIZES = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
@@ -79,7 +70,7 @@ def read_layout(path: Path) -> GgufLayout:
     try:
         with path.open("rb") as file:
             layout = _read(file, path.stat().st_size)
-    except _Damaged as error:
+    except GgufDamaged as error:
         raise ModelLoadFailed(f"{path} is damaged in its header ({error}): download it again") from None
     except OSError as error:
         raise ModelLoadFailed(
@@ -102,106 +93,29 @@ def is_adapter(path: Path) -> bool:
         if not path.is_file():
             return False  # opening a pipe would wait for somebody to write into it
         with path.open("rb") as file:
-            header = _Header(file, path.stat().st_size)
+            header = GgufReader(file, path.stat().st_size)
             if header.take(4) != MAGIC:
                 return False
             header.skip(12)
             for _ in range(min(header.number("Q"), _GLANCE_ENTRIES)):
                 key, kind = header.text(), header.number("I")
                 if key == "general.type":
-                    return kind == _STRING and header.text() == "adapter"
-                if kind == _ARRAY:
+                    return kind == STRING and header.text() == "adapter"
+                if kind == ARRAY:
                     # Adapters have none before it, and those of a model are long.
                     return False
                 header.skip_value(kind)
-    except (OSError, _Damaged):
+    except (OSError, GgufDamaged):
         pass
     return False
 
 
-class _Damaged(Exception):
-    pass
-
-
-class _Header:
-    """A cursor over the header that never goes beyond the file."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
-        self._size = size
-
-    def take(self, count: int) -> bytes:
-        data = self._file.read(count)
-        if len(data) != count:
-            raise _Damaged("it ends within it")
-        return data
-
-    def skip(self, count: int) -> None:
-        if self.position() + count > self._size:
-            raise _Damaged("it ends within it")
-        if self.position() + count > _MOST_HEADER_BYTES:
-            raise _Damaged("it is larger than that of any model")
-        self._file.seek(count, 1)
-
-    def position(self) -> int:
-        return self._file.tell()
-
-    def number(self, form: str) -> int:
-        value: int = struct.unpack(f"<{form}", self.take(struct.calcsize(form)))[0]
-        return value
-
-    def text(self) -> str | None:
-        """None for one that is too long to be kept, which is passed over."""
-        length = self.number("Q")
-        if length > _KEPT_TEXT_BYTES:
-            self.skip(length)
-            return None
-        return self.take(length).decode("utf-8", "replace")
-
-    def template(self) -> str | None:
-        """A chat template; None for one that is too long to be one, which is passed over."""
-        length = self.number("Q")
-        if length > _MOST_TEMPLATE_BYTES:
-            self.skip(length)
-            return None
-        if self.position() + length > _MOST_HEADER_BYTES:
-            # One that is there again and again would be read for minutes.
-            raise _Damaged("it is larger than that of any model")
-        # llama.cpp hands it on as a text of C's, which ends at a zero.
-        return self.take(length).decode("utf-8", "replace").partition("\0")[0]
-
-    def skip_text(self) -> None:
-        self.skip(self.number("Q"))
-
-    def skip_texts(self, count: int) -> None:
-        """By the block: a vocabulary has hundreds of thousands, and a call for each would take most of a second."""
-        while count:
-            block = self._file.read(min(_BLOCK_BYTES, 64 * count))
-            here, last = 0, len(block) - _LENGTH.size
-            if last < 0:
-                raise _Damaged("it ends within it")
-            while count and here <= last:
-                here += _LENGTH.size + _LENGTH.unpack_from(block, here)[0]
-                count -= 1
-            self._file.seek(-len(block), 1)
-            self.skip(here)
-
-    def skip_value(self, kind: int) -> None:
-        """Of one that is no array."""
-        if kind == _STRING:
-            self.skip_text()
-        elif kind in _SCALARS:
-            self.skip(struct.calcsize(f"<{_SCALARS[kind]}"))
-        else:
-            raise _Damaged(f"it has a value of the type {kind}, which there is not")
-
-
 def _read(file: BinaryIO, size: int) -> GgufLayout:
-    header = _Header(file, size)
+    header = GgufReader(file, size)
     header.skip(8)
     tensors, entries = header.number("Q"), header.number("Q")
     if entries > _MOST_ENTRIES or tensors > _MOST_TENSORS:
-        raise _Damaged(f"it has {entries} entries and {tensors} tensors")
+        raise GgufDamaged(f"it has {entries} entries and {tensors} tensors")
     texts: dict[str, str] = {}
     numbers: dict[str, Number] = {}
     lengths: dict[str, int] = {}
@@ -209,25 +123,27 @@ def _read(file: BinaryIO, size: int) -> GgufLayout:
     for _ in range(entries):
         key = header.text() or ""
         kind = header.number("I")
-        if kind == _STRING and key == _TEMPLATE:
-            template = header.template()
-        elif kind == _STRING:
+        if kind == STRING and key == _TEMPLATE:
+            # llama.cpp hands it on as a text of C's, which ends at a zero.
+            text = header.text(_MOST_TEMPLATE_BYTES)
+            template = None if text is None else text.partition("\0")[0]
+        elif kind == STRING:
             if (text := header.text()) is not None:
                 texts[key] = text
-        elif kind == _ARRAY:
-            lengths[key] = _skip_array(header)
-        elif kind in _SCALARS:
-            numbers[key] = header.number(_SCALARS[kind])
+        elif kind == ARRAY:
+            lengths[key] = header.skip_array()
+        elif kind in SCALARS:
+            numbers[key] = header.number(SCALARS[kind])
         else:
-            raise _Damaged(f"'{key[:80]}' has the type {kind}, which there is not")
+            raise GgufDamaged(f"'{key[:80]}' has the type {kind}, which there is not")
     if tensors == 0 and numbers.get("split.count", 0) <= 1:
-        raise _Damaged("it has no tensors")
+        raise GgufDamaged("it has no tensors")
     shapes: dict[str, tuple[int, ...]] = {}
     type_bytes: Counter[int] = Counter()
     ends = [_read_tensor(header, shapes, type_bytes) for _ in range(tensors)]
-    alignment = numbers.get("general.alignment", _DEFAULT_ALIGNMENT)
+    alignment = numbers.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
-        raise _Damaged(f"its alignment is {alignment}")
+        raise GgufDamaged(f"its alignment is {alignment}")
     begin = -(-header.position() // alignment) * alignment
     return GgufLayout(
         architecture=texts.get("general.architecture", ""),
@@ -247,32 +163,14 @@ def _read(file: BinaryIO, size: int) -> GgufLayout:
     )
 
 
-def _skip_array(header: _Header) -> int:
-    """The number of its elements."""
-    kind, count = header.number("I"), header.number("Q")
-    if kind == _STRING:
-        if count > _MOST_TEXTS:
-            raise _Damaged(f"it has an array of {count} texts")
-        header.skip_texts(count)
-    elif kind in _SCALARS:
-        header.skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
-    else:
-        raise _Damaged(f"it has an array of the type {kind}, which there is not")
-    return count
-
-
-def _read_tensor(header: _Header, shapes: dict[str, tuple[int, ...]], type_bytes: Counter[int]) -> int:
+def _read_tensor(header: GgufReader, shapes: dict[str, tuple[int, ...]], type_bytes: Counter[int]) -> int:
     """Add its shape and its bytes; return where the tensor ends, counted from where the first one begins."""
     name = header.text() or ""
-    dimensions = header.number("I")
-    if dimensions > _MOST_DIMENSIONS:
-        raise _Damaged(f"tensor '{name[:80]}' has {dimensions} dimensions")
-    shape = [header.number("Q") for _ in range(dimensions)]
-    shapes[name] = tuple(shape)
+    shapes[name] = shape = header.shape()
     kind, offset = header.number("I"), header.number("Q")
     elements, block_bytes = TYPE_SIZES.get(kind, (1, 0))
     if shape and shape[0] % elements:
-        raise _Damaged(f"a row of tensor '{name[:80]}' is no whole number of blocks")
+        raise GgufDamaged(f"a row of tensor '{name[:80]}' is no whole number of blocks")
     size_bytes = prod(shape) // elements * block_bytes
     type_bytes[kind] += size_bytes
     return offset + size_bytes

@@ -148,7 +148,7 @@ _HOSTILE = {
         1,
         1,
         _entry(b"tokenizer.chat_template", 8, struct.pack("<Q", (1 << 64) - 1)),
-        "it ends within it",
+        "it ends too early",
     ),
     "templates": (
         1,
@@ -156,8 +156,8 @@ _HOSTILE = {
         (_entry(b"tokenizer.chat_template", 8, struct.pack("<Q", 4 << 20)) + bytes(4 << 20)) * 40,
         "larger than that of any model",
     ),
-    "endless text": (1, 1, _entry(b"k", 8, struct.pack("<Q", (1 << 64) - 1)), "it ends within it"),
-    "endless texts": (1, 1, _entry(b"k", 9, struct.pack("<IQQ", 8, 2, (1 << 64) - 1)), "it ends within it"),
+    "endless text": (1, 1, _entry(b"k", 8, struct.pack("<Q", (1 << 64) - 1)), "it ends too early"),
+    "endless texts": (1, 1, _entry(b"k", 9, struct.pack("<IQQ", 8, 2, (1 << 64) - 1)), "it ends too early"),
 }
 
 

@@ -81,7 +81,7 @@ def test_what_is_no_model_is_not_linked(tmp_path: Path, content: bytes, words: s
     ("name", "words"),
     [
         ("cut", "bytes): the download was cut short, download it again"),
-        ("head", "is damaged in its header (it ends within it): download it again"),
+        ("head", "is damaged in its header (it ends too early): download it again"),
         ("foreign", "has the architecture 'lxama', which this build does not know"),
         ("damaged", "is damaged (check_tensor_dims: tensor 'blk.0.attn_q.weight' not found)"),
     ],
