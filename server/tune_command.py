@@ -26,6 +26,7 @@ from server.progress_bar import ProgressBar, progress_bar
 from server.quantize_command import Threads, quantizer_of
 
 if TYPE_CHECKING:
+    from model_registry.tune.measuring import Unit
     from model_registry.tune.tuning import Tuning
 
 
@@ -127,8 +128,8 @@ def _read(path: Path) -> bytes:
 
 
 @contextmanager
-def _stage(title: str) -> Generator[ProgressBar]:
-    with progress_bar(title, is_bytes=title.startswith("making")) as progress:
+def _stage(title: str, unit: Unit) -> Generator[ProgressBar]:
+    with progress_bar(title, is_bytes=unit == "bytes") as progress:
         yield progress
 
 

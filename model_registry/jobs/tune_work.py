@@ -12,6 +12,7 @@ from model_registry.jobs.job_report import JobCancelled, JobReport
 from model_registry.jobs.quantize_work import open_quantizer
 from model_registry.jobs.workshop import Workshop
 from model_registry.quantize.quantizer import Progress
+from model_registry.tune.measuring import Unit
 from model_registry.tune.sample_text import sample_text
 from model_registry.tune.tuner import Tuner
 from model_registry.tune.tuning import Tuning
@@ -31,8 +32,8 @@ def tune(order: TuneOrder, report: JobReport, workshop: Workshop) -> str:
         return model.id
 
     @contextmanager
-    def stage(title: str) -> Generator[Progress]:
-        report.turn_to(title, "bytes" if title.startswith("making") else "tokens")
+    def stage(title: str, unit: Unit) -> Generator[Progress]:
+        report.turn_to(title, unit)
         yield report.progress
 
     def room(path: Path) -> AbstractContextManager[None]:

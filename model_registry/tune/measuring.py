@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -20,10 +21,9 @@ from model_registry.store.twin_record import Measurement
 
 _MODULE = "engine.measurement"
 _DECODER = msgspec.json.Decoder(Line)
-Stage = Callable[[str], AbstractContextManager[Progress]]
-"""Begins one piece of the work, which the text names; what its progress is told of is bytes or tokens."""
-
-
+Unit = Literal["bytes", "tokens"]
+Stage = Callable[[str, Unit], AbstractContextManager[Progress]]
+"""Begins one piece of the work, which the text names; its progress is told of so many of the unit."""
 Room = Callable[[Path], AbstractContextManager[None]]
 """Keeps memory for the process that measures a file, within."""
 
@@ -58,7 +58,7 @@ class Measuring:
         QuantizationCancelled.
         """
         config = msgspec.structs.replace(self._config, model_path=str(path))
-        with self._stage(f"measuring {title}") as progress, self._room(path):
+        with self._stage(f"measuring {title}", "tokens") as progress, self._room(path):
             lines = heard(_MODULE, Measure(config, self._text), _DECODER, name=path.name, cancel=self._cancel)
             with closing(lines):
                 for line in lines:

@@ -63,7 +63,7 @@ class Tuner:
         types: Sequence[QuantizationType] = (),
         apply: QuantizationType | None = None,
         threads: int | None = None,
-        stage: Stage = lambda title: nullcontext(no_progress),
+        stage: Stage = lambda title, unit: nullcontext(no_progress),
         room: Room = no_room,
         cancel: threading.Event | None = None,
     ) -> Tuning:
@@ -149,7 +149,7 @@ class Tuner:
             model, to, self._quantizer.target(name), allow_requantize=True, cancel=cancel
         )
         with ExitStack() as files:
-            with stage(f"making {to.name}") as progress:
+            with stage(f"making {to.name}", "bytes") as progress:
                 new = files.enter_context(
                     self._quantizer.written(plan, threads=threads, progress=progress, cancel=cancel)
                 )

@@ -13,6 +13,7 @@ from engine.errors import InvalidRequest, ModelLoadFailed
 from engine.quantization_type import QUANTIZATION_TYPES
 from model_registry.quantize.quantization_cancelled import QuantizationCancelled
 from model_registry.quantize.quantizer import Progress
+from model_registry.tune.measuring import Unit
 from model_registry.tune.tuner import Tuner
 from tests.fixtures.tiny_gguf import Tiny, write_tiny
 from tests.model_registry.quantize.shop import Shop
@@ -32,10 +33,11 @@ def test_twins_are_measured_and_removed(shop: Shop) -> None:
     stages: list[str] = []
 
     @contextmanager
-    def stage(title: str) -> Generator[Progress]:
+    def stage(title: str, unit: Unit) -> Generator[Progress]:
         told: list[tuple[int, int | None]] = []
         yield lambda done, whole: told.append((done, whole))
         assert told[-1][0] == told[-1][1], "a stage that is over was not told to its end"
+        assert unit == ("bytes" if title.startswith("making") else "tokens")
         stages.append(title)
 
     kept: list[str] = []
@@ -129,7 +131,7 @@ def test_a_cancelled_tuning_changes_nothing(shop: Shop, at: str) -> None:
     cancel = threading.Event()
 
     @contextmanager
-    def stage(title: str) -> Generator[Progress]:
+    def stage(title: str, unit: Unit) -> Generator[Progress]:
         if title == at:
             cancel.set()
         yield lambda done, whole: None
