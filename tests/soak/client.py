@@ -34,6 +34,7 @@ class Told:
     usage: dict[str, Any] | None = None
     retry_after: bool = False
     has_left: bool = False
+    was_reset: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -48,7 +49,9 @@ class Told:
         if self.error is not None:
             return "" if self.error in may_fail else f"error {self.error} (status {self.status})"
         if not self.is_whole:
-            return f"ended without a word: status {self.status}, {len(self.text)} of {tokens} tokens"
+            how = "was reset" if self.was_reset else "ended"
+            told = f"status {self.status}, {len(self.text)} of {tokens} tokens"
+            return f"{how} without a word after {self.ended_s - self.began_s:.1f} s: {told}"
         if len(self.text) != tokens:
             return f"{len(self.text)} tokens instead of {tokens}"
         if self.usage is not None and self.usage["completion_tokens"] != tokens:
@@ -88,15 +91,15 @@ class SoakClient:
         }
         if stream:
             body["stream_options"] = {"include_usage": True}
-        raw = json.dumps(body).encode()
+        asked = json.dumps(body).encode()
         head = (
             f"POST /v1/completions HTTP/1.1\r\nhost: localhost:{self._port}\r\nconnection: close\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(raw)}\r\n\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(asked)}\r\n\r\n"
         ).encode()
         told = Told(time.monotonic())
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            message = head + raw
+            message = head + asked
             writer.write(message[: len(message) // 2] if leave == "halfway" else message)
             await writer.drain()
             if leave in ("halfway", "at once"):
@@ -105,8 +108,13 @@ class SoakClient:
                 told.has_left = True
                 await self._hear_a_part(reader, leave, leave_after_s)
             else:
-                with contextlib.suppress(ConnectionResetError):
-                    read_answer(told, await reader.read(-1))
+                raw = bytearray()
+                try:
+                    while data := await reader.read(65536):
+                        raw += data
+                except ConnectionResetError:
+                    told.was_reset = True
+                read_answer(told, bytes(raw))
         finally:
             told.ended_s = time.monotonic()
             if reset and told.has_left:
