@@ -20,6 +20,7 @@ GROWTH_LIMIT_BYTES = 96 << 20
 """By which the process may grow over a whole campaign, caches included."""
 MOST_FAILURES = 20
 _SHORTENINGS = 400
+_GOES = 5
 
 
 @dataclass(slots=True)
@@ -89,17 +90,29 @@ def run(
 
 
 def _try(target: Target, data: bytes, outcome: Outcome, keep: Path | None) -> None:
-    began_s = time.process_time()
-    reason = reason_of(target, data)
-    took_s = time.process_time() - began_s
-    outcome.slowest_s = max(outcome.slowest_s, took_s)
-    if not reason and took_s > RUN_LIMIT_S:
-        reason = f"it took {took_s:.1f} s"
+    reason, took_s = _run(target, data)
     if reason:
         data = _shortest(target, data, reason)
+    else:
+        # The quickest of a few goes: a machine may be busy, or a collection of garbage fall into one of them.
+        for _ in range(_GOES - 1):
+            if took_s <= RUN_LIMIT_S:
+                break
+            took_s = min(took_s, _run(target, data)[1])
+        if took_s > RUN_LIMIT_S:
+            reason = f"it took {took_s:.1f} s"
+    outcome.slowest_s = max(outcome.slowest_s, took_s)
+    if reason:
         outcome.failures.append(Failure(data, reason))
         if keep is not None:
             keep_input(keep, target, data, reason)
+
+
+def _run(target: Target, data: bytes) -> tuple[str, float]:
+    """Why it failed, if it did, and its CPU seconds."""
+    began_s = time.process_time()
+    reason = reason_of(target, data)
+    return reason, time.process_time() - began_s
 
 
 def reason_of(target: Target, data: bytes) -> str:
