@@ -56,7 +56,7 @@ def test_weights_that_exceed_the_memory_are_mapped_told_and_right(home: Path) ->
         ServerUnderTest(home, real_engine=True, group=group, NIBBLE_PRELOAD=WIDE) as server,
     ):
         status, small = ask(server, WIDE)
-        assert status == 200
+        assert status == 200, small
         server.signal(signal.SIGTERM)
         code, warning = server.end()
         assert code == 0
