@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from routes.openai.documentation import error_answers, struct_schema
+from routes.openai.documentation import error_answers, json_content, struct_schema
 from routes.services import Services
 
 
@@ -15,7 +15,7 @@ class Health(msgspec.Struct, frozen=True):
     status: Literal["ok", "ready", "not ready", "stopping"]
 
 
-_CONTENT = {"application/json": {"schema": struct_schema(Health)}}
+_CONTENT = json_content(struct_schema(Health))
 
 
 def build_router(services: Services) -> APIRouter:

@@ -98,7 +98,7 @@ class PruneBody(WireObject):
 
 def _settings_schema() -> Schema:
     """That of ``ModelSettings``, any of which may be null."""
-    return struct_schema(ModelSettings)
+    return struct_schema(ModelSettings).made()
 
 
 def checked_settings(values: Mapping[str, object]) -> ModelSettings:

@@ -22,6 +22,7 @@ from routes.openai.documentation import (
     Schema,
     answers,
     error_answers,
+    json_content,
     request_body,
     struct_schema,
 )
@@ -41,9 +42,7 @@ class DeletedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 _EITHER: Schema = {
     "description": "The answer.",
-    "content": {
-        "application/json": {"schema": {"anyOf": [struct_schema(ModelDetail), struct_schema(AdapterDetail)]}}
-    },
+    "content": json_content({"anyOf": [struct_schema(ModelDetail), struct_schema(AdapterDetail)]}),
 }
 _AMENDING = WITHOUT_MODEL - {"invalid_request", "model_unavailable"}
 

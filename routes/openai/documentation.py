@@ -1,8 +1,14 @@
-"""Our own OpenAPI document: the true schemas of the bodies that we read, and of what we answer."""
+"""Our own OpenAPI document: the true schemas of the bodies that we read, and of what we answer.
+
+Routes hold promises of schemas, which are made when the document is first asked for: to make them takes a quarter of
+a second, by which every server would start later, and most are never asked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,11 +21,44 @@ Schema = dict[str, Any]  # JSON Schema, which no type describes
 RouteT = TypeVar("RouteT", bound=Callable[[Request], Awaitable[Response]])
 
 
+@dataclass(frozen=True, slots=True)
+class PromisedSchema:
+    """Stands in a route's description where a schema belongs."""
+
+    make: Callable[[], Schema]
+
+    def made(self) -> Schema:
+        """The JSON Schema, without references."""
+        schema = self.make()
+        resolved = _inlined(schema, schema.get("$defs", {}))
+        assert isinstance(resolved, dict)
+        return resolved
+
+
+def struct_schema(struct: type[msgspec.Struct]) -> PromisedSchema:
+    return PromisedSchema(partial(msgspec.json.schema, struct))
+
+
+def fulfilled(node: Any) -> Any:  # noqa: ANN401 - any JSON, and promises in it
+    """``node`` with each promised schema made."""
+    if isinstance(node, PromisedSchema):
+        return node.made()
+    if isinstance(node, list):
+        return [fulfilled(item) for item in node]
+    if isinstance(node, dict):
+        return {key: fulfilled(item) for key, item in node.items()}
+    return node
+
+
 def request_body(model: type[BaseModel]) -> Schema:
     """The ``openapi_extra`` of a route that reads ``model`` from its raw body."""
-    schema = model.model_json_schema()
-    content = {"application/json": {"schema": _inlined(schema, schema.get("$defs", {}))}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {
+        "requestBody": {"required": True, "content": json_content(PromisedSchema(model.model_json_schema))}
+    }
+
+
+def json_content(schema: PromisedSchema | Schema) -> Schema:
+    return {"application/json": {"schema": schema}}
 
 
 def posted(
@@ -85,7 +124,7 @@ def answers(
 
     ``never`` are the kinds of errors that it cannot answer with, ``also`` those that hardly any other can.
     """
-    content: Schema = {"application/json": {"schema": struct_schema(whole)}}
+    content = json_content(struct_schema(whole))
     if chunk:
         content["text/event-stream"] = {"schema": struct_schema(chunk)}
     found: dict[int | str, Schema] = {status: {"description": "The answer.", "content": content}}
@@ -94,7 +133,7 @@ def answers(
 
 def error_answers(kinds: Iterable[str] = ()) -> dict[int | str, Schema]:
     """The errors of a route by their status, and that of the guards in front of all routes."""
-    error = {"application/json": {"schema": struct_schema(ErrorBody)}}
+    error = json_content(struct_schema(ErrorBody))
     by_status: dict[int, list[str]] = {403: list(_GUARDS)}
     for kind in sorted(kinds):
         by_status.setdefault(ERROR_ROWS[kind].status, []).append(kind)
@@ -102,14 +141,6 @@ def error_answers(kinds: Iterable[str] = ()) -> dict[int | str, Schema]:
         status: {"description": ", ".join(names), "content": error}
         for status, names in sorted(by_status.items())
     }
-
-
-def struct_schema(struct: type[msgspec.Struct]) -> Schema:
-    """The JSON Schema of a msgspec Struct, without references."""
-    schema = msgspec.json.schema(struct)
-    resolved = _inlined(schema, schema.get("$defs", {}))
-    assert isinstance(resolved, dict)
-    return resolved
 
 
 def _inlined(node: Any, definitions: Schema) -> Any:  # noqa: ANN401 - any JSON

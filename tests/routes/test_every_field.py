@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
+from routes.document import document_of
 from routes.wire_body import ModelBody
 from tests.fakes.engine import EndingEngine
 from tests.fakes.house import ADMIN_BODIES, BODIES, CHAT_PATH, JSON_HEADERS, PLAIN_BODIES, RERANK_PATH, House
 
 ALL = {**BODIES, **PLAIN_BODIES, **ADMIN_BODIES}
-DOCUMENT = House().app.openapi()
+DOCUMENT = document_of(House().app)
 PATHS: dict[str, dict[str, Any]] = {
     path: item["post"]["requestBody"]["content"]["application/json"]["schema"]
     for path, item in DOCUMENT["paths"].items()

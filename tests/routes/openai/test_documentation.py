@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
 import pytest
 
+from routes.document import document_of
 from routes.openai.chat.body import ChatCompletionBody
 from routes.openai.completions.body import CompletionBody
+from routes.openai.documentation import PromisedSchema
 from routes.openai.errors import ERROR_ROWS
 from tests.fakes.house import ADMIN_BODIES, BODIES, CHAT_PATH, COMPLETIONS_PATH, PLAIN_BODIES, House, frames
 
@@ -16,7 +20,7 @@ Schema = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def document() -> Schema:
-    return House().app.openapi()
+    return document_of(House().app)
 
 
 def body_schema(document: Schema, path: str) -> Schema:
@@ -146,3 +150,17 @@ async def test_properties_are_documented_as_they_are_sent(document: Schema) -> N
     schema = document["paths"]["/props"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     async with House().client() as client:
         jsonschema.validate((await client.get("/props")).json(), schema)
+
+
+def test_routes_are_built_without_a_schema_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server starts by as much sooner as the schemas take, and few are ever asked for the document."""
+    monkeypatch.setattr(PromisedSchema, "made", lambda promised: pytest.fail(f"{promised} was made"))
+    house = House()
+    monkeypatch.undo()
+    assert document_of(house.app)["paths"]
+
+
+async def test_two_who_ask_at_once_are_told_the_same(document: Schema) -> None:
+    async with House().client() as client:
+        answers = await asyncio.gather(*(client.get("/openapi.json") for _ in range(2)))
+    assert [answer.json() for answer in answers] == [json.loads(json.dumps(document))] * 2
