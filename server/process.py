@@ -87,8 +87,10 @@ class ServerProcess(uvicorn.Server):
             task.cancel()
         if not self.force_exit:
             await super().shutdown(sockets)
+        # Asked anew: of the second signal, which may come meanwhile, uvicorn leaves out the app's own end.
+        if not self.force_exit:
             return
-        # uvicorn would log each cancelled task as a defect, its own for the lifespan among them.
+        # It would also log each cancelled task as a defect, its own for the lifespan among them.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         for server in self.servers:
             server.close()

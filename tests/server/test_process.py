@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -106,6 +106,20 @@ def test_a_second_signal_ends_at_once(data: Path) -> None:
         os.close(gate)
     assert code == 0
     assert time.monotonic() - began < 10, "far less than the 30 s of the drain"
+    assert "Traceback" not in errors
+
+
+def test_two_signals_in_a_row_are_no_defect(data: Path) -> None:
+    """As ``timeout`` sends them: to the process, and to its group. The second comes while it ends already."""
+    with ServerUnderTest(data) as server:
+        server.wait_until_loaded()
+        server.signal(signal.SIGTERM)
+        with suppress(ConnectionError):
+            while server.status("/health"):
+                pass
+        server.signal(signal.SIGTERM)
+        code, errors = server.end()
+    assert code == 0
     assert "Traceback" not in errors
 
 
