@@ -289,7 +289,7 @@ def _once(nth: int = 1) -> Any:
 
 
 TestCore = CoreMachine.TestCase
-TestCore.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+TestCore.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 def test_the_fake_model_says_every_kind_of_thing() -> None:

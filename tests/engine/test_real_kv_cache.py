@@ -13,13 +13,13 @@ from tests.engine.real import LONG_TEXT, answer, asking, real_config
 
 pytestmark = pytest.mark.model
 
-_HEAD = LONG_TEXT[:900]
+_HEAD = LONG_TEXT[:600]
 _WORDS = ("Rome", "Oslo", "Lima", "Kyoto", "Cairo", "Quito")
 
 
 async def _drive_out(engine: Engine) -> None:
     """Take every slot for prompts that share nothing."""
-    requests = [asking(f"{word} " * 100, max_tokens=4, ignore_eos=True) for word in _WORDS]
+    requests = [asking(f"{word} " * 15, max_tokens=4, ignore_eos=True) for word in _WORDS]
     await asyncio.gather(*(answer(engine, request) for request in requests))
 
 
@@ -62,7 +62,7 @@ async def test_a_pool_serves_one_long_request_and_several_short_ones() -> None:
     try:
         assert (engine.facts.kv_layout, engine.facts.kv_tokens) == ("unified", 768)
         assert "fewer than 4" in engine.facts.kv_reason
-        long = asking(_HEAD, max_tokens=None, ignore_eos=True)
+        long = asking(LONG_TEXT[:900], max_tokens=None, ignore_eos=True)
         short = [asking(f"{word} is known for", max_tokens=12, ignore_eos=True) for word in _WORDS]
         first, *others = await asyncio.gather(*(answer(engine, request) for request in (long, *short)))
     finally:

@@ -19,7 +19,7 @@ from tests.fixtures.tiny_gguf import Tiny, write_tiny
 
 pytestmark = pytest.mark.model
 
-_HEAD = LONG_TEXT[:900]
+_HEAD = LONG_TEXT[:600]
 _ENDS = ("\nThe first goose says", "\nOne hill is higher than")
 
 

@@ -129,7 +129,7 @@ class DiskMachine(CoreMachine):
 
 
 TestCoreOnDisk = DiskMachine.TestCase
-TestCoreOnDisk.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestCoreOnDisk.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
 def _fill(bench: Bench) -> None:
