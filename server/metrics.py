@@ -19,6 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 from engine.errors import NibbleError
 from engine.histogram import LATENCY_BOUNDS
 from generation.events import Event, Finished, Usage
+from routes.openai.errors import is_refusal
 from routes.rejections import AUTH, REJECTIONS
 from server.download_collector import DownloadCollector
 from server.engine_collector import EngineCollector, FiguresPort
@@ -213,7 +214,9 @@ class Observation:
 
     def failed(self, error: NibbleError) -> None:
         self._record.outcome, self._record.error = "error", error.kind
-        self._metrics.requests.labels(self._model, self._operation, "error").inc()
+        # Apart, since alerts ring for errors: whoever runs the server can do nothing about what clients get wrong.
+        reason = "refused" if is_refusal(error) else "error"
+        self._metrics.requests.labels(self._model, self._operation, reason).inc()
         self._metrics.errors.labels(self._operation, error.kind).inc()
 
     def aborted(self) -> None:

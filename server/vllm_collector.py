@@ -63,6 +63,8 @@ def _successes(requests: Metric) -> Metric:
     ended: Counter[tuple[str, str]] = Counter()
     for sample in requests.samples:
         reason = sample.labels["finish_reason"]
+        if reason == "refused":
+            continue  # which vLLM counts nowhere
         ended[sample.labels["model"], _REASONS.get(reason, reason)] += int(sample.value)
     twin = CounterMetricFamily(
         "vllm:request_success", requests.documentation, labels=("model_name", "finished_reason")

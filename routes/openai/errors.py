@@ -47,6 +47,7 @@ class ErrorRow:
 _BAD = "invalid_request_error"
 _FAULT = "server_error"
 _TOO_MANY_REQUESTS = 429
+_FIRST_OF_SERVERS = 500
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 ERROR_ROWS: dict[str, ErrorRow] = {
@@ -82,6 +83,11 @@ ERROR_ROWS: dict[str, ErrorRow] = {
     # Not 408: a client would at once repeat what was too much work the first time.
     "request_timeout": ErrorRow(504, _FAULT, should_retry=False),
 }
+
+
+def is_refusal(error: NibbleError) -> bool:
+    """Whether it is for the sender of the request to mend, and not for whoever runs the server."""
+    return ERROR_ROWS[error.kind].status < _FIRST_OF_SERVERS
 
 
 def error_body(error: NibbleError) -> ErrorBody:

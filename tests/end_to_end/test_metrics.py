@@ -103,7 +103,7 @@ def test_the_dashboard_is_answered_and_the_figures_are_those_of_the_clients(
 
     counted = {
         'nibble_requests_total{finish_reason="length"}': clients.answers,
-        'nibble_requests_total{finish_reason="error"}': clients.errors,
+        'nibble_requests_total{finish_reason="refused"}': clients.errors,
         'nibble_requests_total{finish_reason="abort"}': clients.aborts,
         'nibble_requests_rejected_total{reason="context"}': clients.errors,
         "nibble_time_to_first_token_seconds_count": clients.answers + clients.aborts,

@@ -68,7 +68,7 @@ async def test_a_request_leaves_its_figures(home: Path) -> None:
         text = (await http.get("/metrics")).text
     for line in (
         'nibble_requests_total{finish_reason="stop",model="alpha",operation="chat"} 1.0',
-        'nibble_requests_total{finish_reason="error",model="unknown",operation="chat"} 1.0',
+        'nibble_requests_total{finish_reason="refused",model="unknown",operation="chat"} 1.0',
         'http_requests_total{method="POST",route="/v1/chat/completions",status="2xx"} 1.0',
         'nibble_prompt_tokens_total{model="alpha"} 2.0',
         'nibble_model_state{model="alpha",state="ready"} 1.0',

@@ -143,6 +143,8 @@ def test_failures_aborts_and_rejections() -> None:
     samples = house.samples()
     model = f"model={MODEL}"
     assert samples["nibble_requests_total", "finish_reason=error", model, "operation=chat"] == 1
+    # Alerts ring for errors, and a client that asks for too much is none of the server's.
+    assert samples["nibble_requests_total", "finish_reason=refused", model, "operation=completions"] == 1
     assert samples["nibble_requests_total", "finish_reason=abort", model, "operation=chat"] == 1
     assert samples["nibble_request_errors_total", "code=queue_full", "operation=chat"] == 1
     assert (
@@ -269,6 +271,7 @@ def test_vllm_names_are_told_only_when_asked_for_and_say_the_same(tmp_path: Path
         observation = house.metrics.request_started(MODEL, operation)
         observation.first_text()
         observation.finished([finished(0, reason, Usage(3, 0, 2), Timings(0.1, 0.2, 0.3))])
+    house.metrics.request_started(MODEL, "chat").failed(ContextLengthExceeded("long"))
     samples = house.samples()
     families = {family.name for family in house.metrics.registry.collect()}
     assert families >= {*TWINS.keys(), *TWINS.values()}, "a name that is mapped is none of ours"
@@ -287,6 +290,7 @@ def test_vllm_names_are_told_only_when_asked_for_and_say_the_same(tmp_path: Path
         assert of_ours, ours
         assert of_ours == of_theirs
     model = f"model_name={MODEL}"
+    assert not any("finished_reason=refused" in key for key in samples), "vLLM counts none that it refused"
     assert samples["vllm:request_success_total", "finished_reason=stop", model] == 2
     assert samples["vllm:request_success_total", "finished_reason=length", model] == 1
 
