@@ -256,6 +256,20 @@ def test_an_arriving_prompt_never_stops_a_running_stream() -> None:
     bench.check_answers()
 
 
+def test_streams_are_computed_in_the_order_of_their_slots() -> None:
+    """In any other, llama.cpp takes a pass over all weights for each slot that does not follow the one before it."""
+    bench = _bench(slots=4)
+    first, *_ = [bench.submit(Ask(prompt=_own(), max_tokens=200, ignores_end=True)) for _ in range(4)]
+    while len(bench.backend.steps[-1:] and bench.backend.steps[-1]) < 4:
+        bench.step()
+    bench.cancel(first)
+    late = bench.submit(Ask(prompt=_own(), max_tokens=200, ignores_end=True))
+    while not bench.sequences[late] or bench.sequences[late][0].phase is not Phase.DECODE:
+        bench.step()
+    bench.step()
+    assert [slot for slot, _ in bench.backend.steps[-1]] == [0, 1, 2, 3]
+
+
 def test_prompts_are_read_in_the_order_of_their_arrival() -> None:
     bench = _bench()
     numbers = [bench.submit(Ask(prompt=_own(200), max_tokens=3)) for _ in range(8)]
