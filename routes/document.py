@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
-from routes.openai.documentation import fulfilled
+from routes.openai.documentation import resolved
 from routes.services import Services
 
 
@@ -30,6 +30,6 @@ def document_of(app: FastAPI) -> dict[str, Any]:
     if not app.openapi_schema:
         for route in app.routes:
             if isinstance(route, APIRoute):
-                route.responses = fulfilled(route.responses)
-                route.openapi_extra = fulfilled(route.openapi_extra)
+                route.responses = resolved(route.responses, {})
+                route.openapi_extra = resolved(route.openapi_extra, {})
     return app.openapi()

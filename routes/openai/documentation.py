@@ -30,24 +30,13 @@ class PromisedSchema:
     def made(self) -> Schema:
         """The JSON Schema, without references."""
         schema = self.make()
-        resolved = _inlined(schema, schema.get("$defs", {}))
-        assert isinstance(resolved, dict)
-        return resolved
+        made = resolved(schema, schema.get("$defs", {}))
+        assert isinstance(made, dict)
+        return made
 
 
 def struct_schema(struct: type[msgspec.Struct]) -> PromisedSchema:
     return PromisedSchema(partial(msgspec.json.schema, struct))
-
-
-def fulfilled(node: Any) -> Any:  # noqa: ANN401 - any JSON, and promises in it
-    """``node`` with each promised schema made."""
-    if isinstance(node, PromisedSchema):
-        return node.made()
-    if isinstance(node, list):
-        return [fulfilled(item) for item in node]
-    if isinstance(node, dict):
-        return {key: fulfilled(item) for key, item in node.items()}
-    return node
 
 
 def request_body(model: type[BaseModel]) -> Schema:
@@ -143,19 +132,22 @@ def error_answers(kinds: Iterable[str] = ()) -> dict[int | str, Schema]:
     }
 
 
-def _inlined(node: Any, definitions: Schema) -> Any:  # noqa: ANN401 - any JSON
-    """``node`` with references replaced by what they name: inside a larger document they would lead nowhere.
+def resolved(node: Any, definitions: Schema) -> Any:  # noqa: ANN401 - any JSON, and promises in it
+    """``node`` with promised schemas made, and references replaced by what they name: inside a larger document they
+    would lead nowhere.
 
     Our wire types are not recursive, so this ends.
     """
+    if isinstance(node, PromisedSchema):
+        return node.made()
     if isinstance(node, list):
-        return [_inlined(item, definitions) for item in node]
+        return [resolved(item, definitions) for item in node]
     if not isinstance(node, dict):
         return node
     if reference := node.get("$ref"):
-        return _inlined(definitions[reference.removeprefix("#/$defs/")], definitions)
+        return resolved(definitions[reference.removeprefix("#/$defs/")], definitions)
     return {
-        key: {"propertyName": item["propertyName"]} if key == "discriminator" else _inlined(item, definitions)
+        key: {"propertyName": item["propertyName"]} if key == "discriminator" else resolved(item, definitions)
         for key, item in node.items()
         if key != "$defs"
     }

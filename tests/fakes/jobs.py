@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from engine.errors import JobNotFound, NibbleError
@@ -18,6 +19,7 @@ class FakeJobs:
         self.orders: list[JobOrder] = []
         self.refusal: NibbleError | None = None
         self.watchers = 0
+        self.first_watcher = asyncio.Event()
 
     def submit(self, order: JobOrder) -> JobSnapshot:
         if self.refusal is not None:
@@ -37,6 +39,7 @@ class FakeJobs:
     async def watch(self, job_id: str) -> AsyncGenerator[JobSnapshot]:
         job = self._find(job_id)
         self.watchers += 1
+        self.first_watcher.set()
         try:
             while True:
                 changed = job.changed

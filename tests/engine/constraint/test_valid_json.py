@@ -25,7 +25,7 @@ def test_a_random_walk_through_any_schema_ends_in_a_valid_instance(
 ) -> None:
     outcomes: Counter[str] = Counter()
 
-    @settings(max_examples=260, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=320, deadline=None, suppress_health_check=list(HealthCheck))
     @given(schema=schemas, whitespace=_whitespace, seed=st.integers(0, 2**32))
     def walks(schema: Schema, whitespace: Whitespace, seed: int) -> None:
         try:
@@ -42,8 +42,8 @@ def test_a_random_walk_through_any_schema_ends_in_a_valid_instance(
             jsonschema.Draft202012Validator(schema).validate(instance)
 
     walks()
-    # Refusing everything would be safe as well. How many are cut hangs on what is drawn.
-    assert outcomes["ended"] >= 130, outcomes
+    # Refusing everything would be safe as well.
+    assert outcomes["ended"] >= 200, outcomes
 
 
 @pytest.mark.parametrize("seed", range(10))

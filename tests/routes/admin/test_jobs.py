@@ -155,8 +155,7 @@ async def test_a_stream_tells_the_job_and_each_change_until_it_is_over(
     job = house.jobs.made[job_id]
     # The transport hands over a stream when it has ended, so the job's life goes on beside it.
     following = asyncio.create_task(http.get(f"/admin/v1/jobs/{job_id}/events"))
-    while not house.jobs.watchers:  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
+    await house.jobs.first_watcher.wait()
     job.begin()
     for _ in range(20):
         await asyncio.sleep(0)
