@@ -115,6 +115,10 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Why this layout was chosen."""
     prefix_bytes: int = 0
     """Host memory that prefixes without a slot may take."""
+    anonymous_bytes: int = 0
+    """What its processes held when it was ready, files that are mapped not counted; 0 is a fact not told."""
+    reserved_bytes: int = 0
+    """What they may come for beyond that: the cache that is not written yet, and prefixes that are not saved yet."""
     flash_attention: FlashAttention = "auto"
     """What was chosen; auto is llama.cpp's choice."""
     attention_reason: str = ""

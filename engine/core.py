@@ -178,7 +178,9 @@ class EngineCore:
         pieces: list[Piece] = []
         failures: list[Failure] = []
         row = 0
-        for sequence, chunk, rows in plan.rows:
+        for sequence, chunk, rows in plan.batch:
+            if rows == 0:
+                continue
             if not sequence.is_live:
                 # One that failed in this very step has taken the other choices of its request along.
                 sequence.drafted += len(sequence.drafts)

@@ -18,6 +18,7 @@ from engine.native import library
 from engine.native.context_sizes import MOST_SEQUENCES
 from engine.native.embedding_context import NativeEmbeddingContext
 from engine.native.model import NativeModel
+from engine.reserve import anonymous_bytes, untaken_bytes
 from engine.shards import shards_bytes
 from engine.threads import choose_threads
 
@@ -62,6 +63,7 @@ def load_embedder(config: EngineConfig, model: NativeModel, began_s: float) -> L
     threads = choose_threads(config.threads)
     pooling: Pooling = model.pooling or ("last" if model.is_causal else "mean")
     wanted = config.context or min(model.context_trained or DEFAULT_INPUT_TOKENS, DEFAULT_INPUT_TOKENS)
+    taken_before = anonymous_bytes()
     context = NativeEmbeddingContext(
         model,
         batch_tokens=max(wanted, _LEAST_BATCH_TOKENS),
@@ -89,6 +91,8 @@ def load_embedder(config: EngineConfig, model: NativeModel, began_s: float) -> L
         kv_layout="unified",
         kv_bytes=kv_bytes,
         kv_tokens=context.batch_tokens,
+        anonymous_bytes=anonymous_bytes(),
+        reserved_bytes=untaken_bytes(kv_bytes, taken_before),
         kv_reason="a model that makes vectors computes whole inputs, and keeps nothing",
         threads=threads.count,
         threads_reason=threads.reason,

@@ -31,7 +31,7 @@ class Executor:
     def run(self, plan: Plan) -> Logits:
         """Compute the batch of ``plan``, after ``transfer``.
 
-        Returns the logits of ``plan.decodes``, drafts included, then the rows of each of ``plan.chunks``.
+        Returns the rows of each part of ``plan.batch``: of a decode also those of its drafts.
         Shape (rows, vocabulary), writable, valid until the next run. Raises DecodeFailed.
         """
         if plan.adapters is not self._adapters:
@@ -127,21 +127,16 @@ class Executor:
     def _fill(self, plan: Plan) -> tuple[int, int]:
         """Write the batch. Returns its length and how many of its entries want logits."""
         at = outputs = 0
-        for sequence in plan.decodes:
-            at = self._put(
-                at, sequence, sequence.tokens[sequence.computed : sequence.length], sequence.computed
-            )
-            self._batch.wants_logits[at - 1] = 1
-            outputs += 1
-            if len(sequence.drafts):
-                end = self._put(at, sequence, sequence.drafts, sequence.length)
-                self._batch.wants_logits[at:end] = 1
-                outputs += end - at
-                at = end
-        for chunk in plan.chunks:
-            at = self._put(at, chunk.sequence, chunk.tokens, chunk.start)
-            self._batch.wants_logits[at - chunk.rows : at] = 1
-            outputs += chunk.rows
+        for sequence, chunk, rows in plan.batch:
+            outputs += rows
+            if chunk is not None:
+                at = self._put(at, sequence, chunk.tokens, chunk.start)
+            else:
+                tokens = sequence.tokens[sequence.computed : sequence.length]
+                at = self._put(at, sequence, tokens, sequence.computed)
+                if len(sequence.drafts):
+                    at = self._put(at, sequence, sequence.drafts, sequence.length)
+            self._batch.wants_logits[at - rows : at] = 1
         return at, outputs
 
     def _put(self, at: int, sequence: Sequence, tokens: Tokens, start: int) -> int:

@@ -29,6 +29,7 @@ from engine.native.adapter import NativeAdapter
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 from engine.prompt_reader import PromptReader, Vocabulary
+from engine.reserve import anonymous_bytes, untaken_bytes
 from engine.shards import shards_bytes
 from engine.step_budget import StepBudget
 from engine.template_choice import read_template
@@ -106,6 +107,7 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
         available=memory.available_or_guessed_bytes(),
         saved=_saved_attention(config, model, plan),
     )
+    taken_before = anonymous_bytes()
     context = NativeContext(
         model,
         slots=plan.parallel,
@@ -121,7 +123,8 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
     warm_up(context, budget)
     draft_model = draft.start(plan, attention, threads=threads.count) if draft else None
     _try_adapters(context, config.adapters)
-    prefix_memory_bytes = plan_prefix_memory(config, memory.available_or_guessed_bytes())
+    untaken = untaken_bytes(plan.kv_bytes, taken_before)
+    prefix_memory_bytes = plan_prefix_memory(config, max(0, memory.available_or_guessed_bytes() - untaken))
     disk_key = _disk_key(config, model, plan, attention.flash) if _uses_disk(config, context) else None
     template = starting.checked()
     description = draft.model.description if draft else ""
@@ -135,6 +138,7 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
         attention,
         threads,
         prefix_bytes=prefix_memory_bytes,
+        untaken_bytes=untaken,
         draft_model=description,
         load_s=load_s,
     )
@@ -263,6 +267,7 @@ def _facts(
     threads: ThreadChoice,
     *,
     prefix_bytes: int,
+    untaken_bytes: int,
     draft_model: str,
     load_s: float,
 ) -> ModelFacts:
@@ -280,6 +285,8 @@ def _facts(
         kv_tokens=plan.kv_tokens,
         kv_reason=plan.reason,
         prefix_bytes=prefix_bytes,
+        anonymous_bytes=anonymous_bytes(),
+        reserved_bytes=untaken_bytes + prefix_bytes,
         flash_attention=attention.flash,
         attention_reason=attention.reason,
         threads=threads.count,

@@ -166,9 +166,7 @@ class PrefixCache:
         # All of a stored prefix is restored before it is cut: for that moment it needs room in whole.
         if stored is not None and not self._can_promise(max(tokens, len(stored.tokens))):
             stored = None
-        placement = (
-            self._choose(prompt, scope, stored) if may_share else Placement(self._least_recently_used(), 0)
-        )
+        placement = self._choose(prompt, scope, stored) if may_share else Placement(self._cheapest(), 0)
         needed = tokens if placement.stored is None else max(tokens, len(placement.stored.tokens))
         placement = self._make_room(placement, needed)
         is_in_place = placement.source is None and placement.stored is None
@@ -211,15 +209,15 @@ class PrefixCache:
         if stored is not None:
             restored = min(stored.shared(prompt), len(prompt) - 1)
             if restored >= shared + stored.least_gain:
-                return Placement(self._least_recently_used(), restored, stored=stored)
+                return Placement(self._cheapest(), restored, stored=stored)
         if shared < MINIMUM_SHARED:
-            return Placement(self._least_recently_used(), 0)
+            return Placement(self._cheapest(), 0)
         # In place, if what is cut off there is worth no copy; else elsewhere, which leaves the other branch of a
         # chat its cache: the short title request between two turns shares their head, and must not cost the turns.
         is_small_loss = self.length(source) - shared < MINIMUM_SHARED
         if not self._is_busy[source] and (is_small_loss or self.free == 1):
             return Placement(source, shared)
-        target = self._least_recently_used(but=source)
+        target = self._cheapest(but=source)
         if held[target] == shared:
             return Placement(target, shared)
         return Placement(target, shared, source)
@@ -252,17 +250,30 @@ class PrefixCache:
         self._lengths[placement.slot] = placement.shared
         self._touch(placement.slot)
 
-    def _least_recently_used(self, but: int | None = None) -> int:
+    def _cheapest(self, but: int | None = None) -> int:
+        """The free slot to take: empty rather than not, and of those that hold something the longest unused.
+
+        Slots with buffers of their own are computed together only where they are neighbours (``Plan.batch``), and each
+        gap between them costs a pass over all weights in every step. So where what is lost is saved, for which it is
+        restored in milliseconds, the slot is taken that leaves the fewest gaps.
+        """
         free = np.flatnonzero(~self._is_busy)
         if but is not None and free.size > 1:
             free = free[free != but]
-        # Empty ones first: they cost nobody anything.
-        return int(free[np.lexsort((self._last_used[free], self._lengths[free] > 0))[0]])
+        keys = [self._last_used[free], self._lengths[free] > 0]
+        if self._is_saving and not self.is_pooled:
+            keys.append(-self._busy_neighbours()[free])
+        return int(free[np.lexsort(keys)[0]])
+
+    def _busy_neighbours(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """How many of the slots beside each are busy. A slot takes that many runs of busy ones, less one, away."""
+        busy = np.pad(self._is_busy.astype(np.int64), 1)
+        return busy[:-2] + busy[2:]
 
     def lend(self) -> tuple[int, bool]:
         """A slot in which there is room for one token, and whether a sequence runs on it; else it is empty now."""
         if self.free and (self._pool_tokens is None or self.taken_tokens < self._pool_tokens):
-            slot = self._least_recently_used()
+            slot = self._cheapest()
         elif (idle := np.flatnonzero(~self._is_busy & (self._lengths > 0))).size:
             slot = int(idle[self._last_used[idle].argmin()])
         else:

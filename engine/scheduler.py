@@ -90,16 +90,22 @@ class Plan:
 
     @property
     def sampled(self) -> list[Sequence]:
-        """The sequences that get a token, in the order of the batch."""
+        """The sequences that get a token."""
         return [*self.decodes, *(chunk.sequence for chunk in self.chunks if chunk.is_last)]
 
     @property
-    def rows(self) -> list[tuple[Sequence, Chunk | None, int]]:
-        """Who gets how many rows of logits, in the order of the batch: decodes, then chunks."""
-        decodes: list[tuple[Sequence, Chunk | None, int]] = [
+    def batch(self) -> list[tuple[Sequence, Chunk | None, int]]:
+        """Who computes in this step, by a decode or a chunk, and gets how many rows of logits; in order of slots.
+
+        Of slots with buffers of their own, llama.cpp computes only neighbours in one pass, and in rising order, and
+        each pass reads all weights: eight in falling order took twice as long. Of a chunk between two decodes, the
+        first token goes with them, and so it parts nobody.
+        """
+        parts: list[tuple[Sequence, Chunk | None, int]] = [
             (sequence, None, 1 + len(sequence.drafts)) for sequence in self.decodes
         ]
-        return decodes + [(chunk.sequence, chunk, chunk.rows) for chunk in self.chunks if chunk.rows]
+        parts += [(chunk.sequence, chunk, chunk.rows) for chunk in self.chunks]
+        return sorted(parts, key=_slot_of)
 
     @property
     def touched(self) -> set[Sequence]:
@@ -191,10 +197,7 @@ class Scheduler:
         self._follow_leaders(plan)
         self._admit(plan)
         plan.adapters = self._turns.choose()
-        decodes = (sequence for sequence in self._on_turn(plan) if sequence.phase is Phase.DECODE)
-        # Of slots with buffers of their own, llama.cpp computes only neighbours in one pass, and in rising order: in
-        # falling order, eight took twice as long, since every pass reads all weights.
-        plan.decodes = sorted(decodes, key=_slot_of)
+        plan.decodes = [sequence for sequence in self._on_turn(plan) if sequence.phase is Phase.DECODE]
         self._fill_chunks(plan)
         if not plan.chunks:
             self._draft(plan)
@@ -368,8 +371,8 @@ class Scheduler:
         sequence.computed = end
 
 
-def _slot_of(sequence: Sequence) -> int:
-    return sequence.slot
+def _slot_of(part: tuple[Sequence, Chunk | None, int]) -> int:
+    return part[0].slot
 
 
 def equal_part(tokens: int, most: int) -> int:

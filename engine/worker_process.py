@@ -174,7 +174,8 @@ def worker_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _KEPT_VARIABLES or name.startswith(_KEPT_PREFIXES)
     }
-    # Huge pages for the KV cache: made some four times faster, and fewer misses when it is read.
+    # Huge pages for repacked weights: made some four times faster, and fewer misses when they are read. So is the KV
+    # cache of a llama.cpp that clears it in whole; ours does not, and takes small ones (scripts/lazy_clear.h).
     kept["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     # Threads that wait for each other give the core away soon. By default they spin for milliseconds, and where
     # anything else wants the cores (this server's own API process, say) they keep it from the one they wait for.

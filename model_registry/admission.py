@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from engine.errors import InsufficientMemory
 from engine.memory import available_bytes
+from engine.reserve import reserved_bytes
 from model_registry.adapted_model import AdaptedModel
 from model_registry.allowance import Allowance, allow
 from model_registry.config import RegistryConfig
@@ -22,6 +23,7 @@ class Admission:
     def __init__(self, config: RegistryConfig, available: Callable[[], int | None] = available_bytes) -> None:
         self._config = config
         self._available = available
+        self._models: Callable[[], Iterable[Model]] = tuple
         self._booked: dict[object, int] = {}
         """What loads under way may take, which the machine does not show as used yet; one for each load, since a
         model may be tried out while it loads, and a file that is replaced makes two of one id."""
@@ -30,6 +32,18 @@ class Admission:
     def reconfigure(self, config: RegistryConfig) -> None:
         """Count by ``config`` from now on."""
         self._config = config
+
+    def count(self, models: Callable[[], Iterable[Model]]) -> None:
+        """Keep for ``models``, those of them that are loaded, what they were promised and have not taken yet."""
+        self._models = models
+
+    def _left_bytes(self) -> int | None:
+        """What nobody has and nobody was promised, but for loads under way; None where nobody tells."""
+        available = self._available()
+        if available is None:
+            return None
+        engines = (model.engine for model in self._models() if model.engine is not None)
+        return available - sum(reserved_bytes(engine.facts, engine.memory) for engine in engines)
 
     def needed_bytes(self, model: Model) -> int:
         """What ``model`` will take, before it is loaded: its weights, the draft model's and its adapters', KV cache,
@@ -58,7 +72,7 @@ class Admission:
         """
         config = model.engine_config(self._config)
         booked, left = sum(self._booked.values()), []
-        if (available := self._available()) is not None:
+        if (available := self._left_bytes()) is not None:
             left.append(available - booked)
         if self._config.memory_budget_bytes is not None:
             left.append(self._config.memory_budget_bytes - self._promised_bytes(loaded) - booked)
@@ -77,7 +91,7 @@ class Admission:
         missing = 0
         if self._config.memory_budget_bytes is not None:
             missing = self._promised_bytes(loaded) + booked + needed - self._config.memory_budget_bytes
-        available = self._available()
+        available = self._left_bytes()
         if available is not None:
             missing = max(missing, booked + (self._least_bytes(model) if is_alone else needed) - available)
         return missing
@@ -88,12 +102,12 @@ class Admission:
         missing = 0
         if self._config.memory_budget_bytes is not None:
             missing = self._promised_bytes(loaded) + needed - self._config.memory_budget_bytes
-        available = self._available()
+        available = self._left_bytes()
         return missing if available is None else max(missing, needed - available)
 
     def could_alone(self, model: Model, loaded: Iterable[Model]) -> bool:
         """Whether ``model`` could load if all of ``loaded`` were gone and nothing else were loading."""
-        budget, available = self._config.memory_budget_bytes, self._available()
+        budget, available = self._config.memory_budget_bytes, self._left_bytes()
         if self._booked or (budget is not None and self.needed_bytes(model) > budget):
             return False
         given_back = sum(map(self.held_bytes, loaded))
@@ -101,7 +115,7 @@ class Admission:
 
     def shortage(self, model: Model) -> Shortage | None:
         """Of a load for which there is too little memory. To be asked once it is booked."""
-        needed, available = self.needed_bytes(model), self._available()
+        needed, available = self.needed_bytes(model), self._left_bytes()
         if available is None or needed <= available:
             return None
         return Shortage(self._file_bytes(model), needed, available)
@@ -124,7 +138,7 @@ class Admission:
     def _refusal(self, what: str, needed: int, loaded: Iterable[Model]) -> InsufficientMemory:
         budget, available, booked = (
             self._config.memory_budget_bytes,
-            self._available(),
+            self._left_bytes(),
             sum(self._booked.values()),
         )
         told = [f"{what} needs about {_megabytes(needed)} MB"]

@@ -76,6 +76,7 @@ class ModelRegistry:
             self._residence.may_go,
             partial(self._residence.evict, "memory"),
         )
+        self._admission.count(self._residence.everywhere)
         make_room = room_maker.make_room
         self._loader = ModelLoader(config, start_engine, self._admission, make_room, clock)
         self._trial = Trial(config, start_engine, self._admission, make_room, self._store)

@@ -8,11 +8,16 @@ set(LLAMA_BUILD_COMMON OFF)
 # Without it, a build for AMX (Intel's servers since 2023) dies of its first batch.
 add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-include \"${CMAKE_CURRENT_LIST_DIR}/tile_config.h\">")
 
-# A KV cache of gigabytes is there in half the time. The target of this file is made further down, so this waits for
-# the end of llama.cpp's own CMakeLists.txt; variables in a deferred call are read only then.
+# A KV cache is cleared without bringing in its pages, and of a slot only what is used is copied. The targets of these
+# files are made further down, so this waits for the end of llama.cpp's own CMakeLists.txt; variables in a deferred call
+# are read only then.
 if(NOT MSVC AND NOT CMAKE_VERSION VERSION_LESS 3.19)
     set(NIBBLE_CLEARED_FILE "${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-backend.cpp")
-    set(NIBBLE_CLEARED_WITH "-include;${CMAKE_CURRENT_LIST_DIR}/parallel_clear.h")
+    set(NIBBLE_CLEARED_WITH "-include;${CMAKE_CURRENT_LIST_DIR}/lazy_clear.h")
     cmake_language(DEFER CALL set_source_files_properties "${NIBBLE_CLEARED_FILE}" TARGET_DIRECTORY ggml-base
         PROPERTIES COMPILE_OPTIONS "${NIBBLE_CLEARED_WITH}")
+    set(NIBBLE_COPIED_FILE "${CMAKE_CURRENT_SOURCE_DIR}/src/llama-kv-cache.cpp")
+    set(NIBBLE_COPIED_WITH "-include;${CMAKE_CURRENT_LIST_DIR}/copy_used.h")
+    cmake_language(DEFER CALL set_source_files_properties "${NIBBLE_COPIED_FILE}" TARGET_DIRECTORY llama
+        PROPERTIES COMPILE_OPTIONS "${NIBBLE_COPIED_WITH}")
 endif()

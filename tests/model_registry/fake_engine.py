@@ -91,6 +91,8 @@ class Load:
     error: NibbleError | Exception | None = None
     facts: ModelFacts | None = None
     """What the engine tells instead of the usual."""
+    memory: ProcessMemory | None = None
+    """What it holds once it is ready."""
     is_cancelled: bool = False
 
     def succeed(self) -> None:
@@ -134,7 +136,7 @@ class FakeFactory:
         if load.error is not None:
             raise load.error
         engine = FakeEngine(config)
-        engine.facts = load.facts or engine.facts
+        engine.facts, engine.memory = load.facts or engine.facts, load.memory
         self.engines.append(engine)
         return engine
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine.config import EngineConfig
 from engine.errors import InsufficientMemory
 from engine.memory_plan import most_kv_bytes, most_prefix_bytes
+from engine.process_memory import ProcessMemory
 from model_registry.admission import Admission
 from model_registry.allowance import allow
 from model_registry.config import RegistryConfig
@@ -41,15 +42,26 @@ def test_what_the_operator_fixed_is_no_matter_of_an_allowance() -> None:
 
 
 class Machine:
-    """As many bytes as it is said to have; an engine takes all that it may once its load ends."""
+    """As many bytes as it is said to have. Once its load ends, an engine takes all that it may, but for what it leaves
+    for later; that it may take at any time, as the machine does not know."""
 
-    def __init__(self, root: Path, free: int, *, budget: int | None = None, names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        free: int,
+        *,
+        budget: int | None = None,
+        names: tuple[str, ...],
+        left_for_later: float = 0.0,
+    ) -> None:
         models = root / "models"
         models.mkdir()
         for name in names:
             with write_gguf(models / f"{name}.gguf").open("r+b") as file:
                 file.truncate(100 * _MB)  # sparse
         self.free = free
+        self.left_for_later = left_for_later
+        """As a share of its KV cache and its prefixes."""
         self.factory = FakeFactory()
         config = RegistryConfig(
             data_dir=root, models_dir=models, preload=(), memory_budget_bytes=budget, engine=_PLAIN
@@ -58,7 +70,7 @@ class Machine:
             config,
             self.factory.start,
             sources=[DirectorySource(models)],
-            admission=Admission(config, available=lambda: self.free - self.taken),
+            admission=Admission(config, available=lambda: self.free - self.taken + self.untaken),
         )
 
     @property
@@ -69,16 +81,25 @@ class Machine:
             if not engine.is_stopped
         )
 
+    @property
+    def untaken(self) -> int:
+        return sum(engine.facts.reserved_bytes for engine in self.factory.engines if not engine.is_stopped)
+
     def finish(self, place: int) -> None:
         """End a load: what it planned is what its engine would have, seeing all that is free."""
         load = self.factory.loads[place]
-        config, free = load.config, self.free - self.taken - 100 * _MB
+        config, free = load.config, self.free - self.taken + self.untaken - 100 * _MB
         kv, prefixes = most_kv_bytes(free), most_prefix_bytes(free)
         if config.kv_most_bytes is not None:
             kv = min(kv, config.kv_most_bytes)
         if config.prefix_most_bytes is not None:
             prefixes = min(prefixes, config.prefix_most_bytes)
-        load.facts = msgspec.structs.replace(facts(), kv_bytes=kv, prefix_bytes=prefixes)
+        later = int(self.left_for_later * (kv + prefixes))
+        held = _COMPUTE_BYTES + kv + prefixes - later
+        load.facts = msgspec.structs.replace(
+            facts(), kv_bytes=kv, prefix_bytes=prefixes, anonymous_bytes=held, reserved_bytes=later
+        )
+        load.memory = ProcessMemory(resident_bytes=held, anonymous_bytes=held)
         load.succeed()
 
 
@@ -87,16 +108,21 @@ class Machine:
     free_mb=st.integers(320, 6000),
     order=st.permutations(range(4)),
     budget_mb=st.none() | st.integers(320, 6000),
+    left_for_later=st.sampled_from([0.0, 0.5, 1.0]),
 )
-def test_models_that_load_at_once_fit_together(free_mb: int, order: list[int], budget_mb: int | None) -> None:
+def test_models_that_load_at_once_fit_together(
+    free_mb: int, order: list[int], budget_mb: int | None, left_for_later: float
+) -> None:
     with tempfile.TemporaryDirectory() as root:
-        asyncio.run(_load_at_once(Path(root), free_mb, order, budget_mb))
+        asyncio.run(_load_at_once(Path(root), free_mb, order, budget_mb, left_for_later))
 
 
-async def _load_at_once(root: Path, free_mb: int, order: list[int], budget_mb: int | None) -> None:
+async def _load_at_once(
+    root: Path, free_mb: int, order: list[int], budget_mb: int | None, left_for_later: float
+) -> None:
     names = ("one", "two", "three", "four")
     budget = None if budget_mb is None else budget_mb * _MB
-    machine = Machine(root, free_mb * _MB, budget=budget, names=names)
+    machine = Machine(root, free_mb * _MB, budget=budget, names=names, left_for_later=left_for_later)
     await machine.registry.start()
     loads = [asyncio.create_task(machine.registry.load(name)) for name in names]
     waiting: set[asyncio.Task[None]] = set(loads)
