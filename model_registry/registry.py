@@ -85,7 +85,7 @@ class ModelRegistry:
         )
         self._preload = Preload(config, self._shelf, self._begin_load)
         self._watch = Watch(self.look, config.watch_s)
-        self._is_scanned = False
+        self._is_scanned = self._is_started = False
         self._looking = asyncio.Lock()
         """An older look that ends last would bring back what a newer one saw go."""
 
@@ -119,7 +119,13 @@ class ModelRegistry:
         self._is_scanned = True
 
     async def start(self) -> None:
-        """Scan, and begin to load the preload set in the background. Raises what ``scan`` raises."""
+        """Scan, and begin to load the preload set in the background. Raises what ``scan`` raises.
+
+        Harmless when repeated: a server begins before it has imported the app, which begins as well.
+        """
+        if self._is_started:
+            return
+        self._is_started = True
         self.scan()
         self._preload.begin()
         self._watch.begin()

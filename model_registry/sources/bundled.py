@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import metadata
 from pathlib import Path
 
 import msgspec
 
 from engine.errors import ModelLoadFailed
+from model_registry.file_digest import file_digest
 from model_registry.sources.file_look import facts_told, file_problem
 from model_registry.sources.found_model import Findings, FoundModel
 
@@ -78,8 +78,7 @@ class BundledSource:
                 return
             if stat.st_size != _BYTES:
                 raise ModelLoadFailed(f"{model.path} has {stat.st_size} bytes instead of {_BYTES}: {_MEND}")
-            with model.path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_digest(model.path)
         except OSError as error:
             raise ModelLoadFailed(f"{model.path} cannot be read ({error.strerror}): {_MEND}") from error
         if digest != _SHA256:

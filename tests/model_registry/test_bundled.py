@@ -31,7 +31,7 @@ def test_it_is_hashed_once(small: Path, tmp_path: Path, monkeypatch: pytest.Monk
     model = source.find().models[0]
     assert (model.id, model.owned_by, model.failure) == (BUNDLED_ID, "nibble", None)
     source.check(model)
-    monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("hashed again"))
+    monkeypatch.setattr(bundled, "file_digest", lambda _: pytest.fail("hashed again"))
     BundledSource(tmp_path / "data", small).check(model)
 
 

@@ -1,4 +1,4 @@
-"""What llama.cpp clears its KV cache with: compiled as the build does it. Every byte set, none beside, no page taken."""
+"""What llama.cpp clears its KV cache with, compiled as the build does it: all of it set, none beside, no page taken."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Set-up does what is missing, all of it, and no more: above all it does not compile llama.cpp again."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,25 @@ def test_a_changed_lock_redoes_its_own_step_alone(locks: Path, lock: str, redone
     after = fingerprints()
 
     assert {name for name in before if before[name] != after[name]} == redone
+
+
+def test_the_rooms_are_compiled_anew_when_one_of_them_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in setup.ROOMS:
+        assert (ROOT / room / "__init__.py").is_file()
+        (tmp_path / room).mkdir()
+    changed = tmp_path / setup.ROOMS[-1] / "thing.py"
+    changed.write_text("one = 1\n")
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    for name in ("pyproject.toml", "requirements"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.setattr(setup, "PYTHON", Path(sys.executable))
+    before = fingerprints()["bytecode"]
+    setup._compile_sources(False)
+    assert list(changed.parent.rglob("thing.*.pyc"))
+    changed.write_text("one = 2\n")
+    assert fingerprints()["bytecode"] != before
 
 
 def test_llama_cpp_is_built_anew_for_another_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer
 
 from server import cli
 from server.command_order import ORDER
@@ -43,6 +44,25 @@ def test_every_command_has_its_place_in_the_help(tmp_path: Path) -> None:
     told = run_nibble(tmp_path, "--help").stdout
     listed = re.findall(r"^  ([a-z]+) {2,}\S", told[told.index("Commands:") :], re.MULTILINE)
     assert tuple(listed) == ORDER
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_command_is_left_alone_where_it_is_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are read for nothing; what is left is what answers (``nibble NAME --help``)."""
+    for kind in ("registered_commands", "registered_groups"):
+        monkeypatch.setattr(cli.app, kind, list(getattr(cli.app, kind)))
+    cli._narrow([name, "--help"])
+    left = typer.main.get_command(cli.app)
+    assert isinstance(left, typer.core.TyperGroup)
+    assert list(left.commands) == [name]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["nosuch"], ["--version"]])
+def test_all_commands_are_there_where_none_is_named(arguments: list[str]) -> None:
+    cli._narrow(arguments)
+    whole = typer.main.get_command(cli.app)
+    assert isinstance(whole, typer.core.TyperGroup)
+    assert sorted(whole.commands) == sorted(ORDER)
 
 
 def test_serve_explains_its_options(tmp_path: Path) -> None:

@@ -112,3 +112,20 @@ def test_it_ends_cleanly_while_it_still_loads(tmp_path: Path) -> None:
     # A worker's own helper outlives it by a moment; whoever is then its parent may be slow to bury it.
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_nothing_is_left_when_it_ends_before_it_serves(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    """The model loads already while the rest of the server is imported, which nobody can interrupt."""
+    with ServerUnderTest(tmp_path, real_engine=True, variables=SMALL) as running:
+        workers: list[psutil.Process] = []
+        while not workers:
+            workers = psutil.Process(running.pid).children(recursive=True)
+        running.signal(number)
+        code, errors = running.end()
+    assert code == status
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
