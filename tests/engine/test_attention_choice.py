@@ -123,7 +123,7 @@ def test_a_real_trial_tells_both_times(model: NativeModel) -> None:
         pytest.skip("this build has a GPU, for which nothing is tried")
     chosen = _choose(real_config(), model)
     assert chosen.flash in ("auto", "off")
-    assert chosen.reason.startswith("at 512 tokens a step takes ")
+    assert chosen.reason.startswith("at 2048 tokens a step takes ")
 
 
 @pytest.mark.parametrize("flash", ["on", "off"])
