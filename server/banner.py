@@ -65,7 +65,9 @@ class Banner:
         self._row("context", f"{facts.context:,} tokens a request{trained}")
         self._row("parallel", f"{facts.parallel} requests at once, KV cache {facts.kv_layout}")
         self._row("threads", f"{facts.threads}: {facts.threads_reason}")
-        self._row("memory", f"{_megabytes(facts.file_bytes)} weights, {_megabytes(facts.kv_bytes)} KV cache")
+        # Taken page by page, as requests write it.
+        kv_cache = f"KV cache of up to {_megabytes(facts.kv_bytes)}"
+        self._row("memory", f"{_megabytes(facts.file_bytes)} weights, {kv_cache}")
         self._row("backend", facts.backend)
 
     def _snippets(self, url: str, model_id: str) -> None:

@@ -49,7 +49,7 @@ def test_it_tells_what_is_served_and_why_so() -> None:
         "8,192 tokens a request",
         "8 requests at once, KV cache partitioned",
         "2: the quota of the cgroup",
-        "98 MB weights, 268 MB KV cache",
+        "98 MB weights, KV cache of up to 268 MB",
         "beta (2.5 GB), loads on its first request",
         "gamma: g.gguf is empty: mend",
         "23.0 GB",
