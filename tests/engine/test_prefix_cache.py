@@ -171,6 +171,48 @@ def test_promises_and_what_idle_slots_hold_never_exceed_the_pool(
     assert cache.free == 4 - len(running)
 
 
+def _gaps(busy: list[int]) -> int:
+    return sum(right - left > 1 for left, right in zip(busy, busy[1:], strict=False))
+
+
+@pytest.mark.parametrize(("is_saving", "slot"), [(True, 1), (False, 4)])
+def test_a_gap_between_streams_is_filled_where_what_it_held_is_saved(*, is_saving: bool, slot: int) -> None:
+    cache = PrefixCache(6, 256, is_saving=is_saving)
+    for first in range(0, 400, 100):
+        held = _tokens(range(first, first + 90))
+        cache.record(_place(cache, held).slot, held, 0)
+    cache.release(1)
+    placed = _place(cache, _tokens(range(500, 520)))
+    assert placed.slot == slot
+    assert len(placed.saved) == is_saving
+
+
+def test_slots_of_one_pool_are_no_neighbours() -> None:
+    cache = PrefixCache(6, 256, is_saving=True, pool_tokens=1000)
+    for first in range(0, 400, 100):
+        held = _tokens(range(first, first + 90))
+        cache.record(_place(cache, held).slot, held, 0)
+    cache.release(1)
+    assert _place(cache, _tokens(range(500, 520))).slot == 4
+
+
+@settings(deadline=None)
+@given(ended=st.lists(st.integers(0, 7), max_size=40))
+def test_no_other_free_slot_would_leave_fewer_gaps(ended: list[int]) -> None:
+    cache, busy = PrefixCache(8, 64, is_saving=True), set[int]()
+    for slot in ended:
+        if slot in busy:
+            cache.release(slot)
+            busy.remove(slot)
+        free = [each for each in range(8) if each not in busy]
+        if free:
+            placed = _place(cache, _tokens(range(20))).slot
+            assert placed in free
+            least = min(_gaps(sorted({*busy, each})) for each in free)
+            assert _gaps(sorted({*busy, placed})) == least
+            busy.add(placed)
+
+
 def test_what_another_scope_holds_is_neither_found_nor_followed_and_is_overwritten_all_the_same() -> None:
     cache = PrefixCache(2, 256, is_saving=True)
     theirs = cache.place(_tokens(range(100)), "theirs", 120)

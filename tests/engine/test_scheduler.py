@@ -270,6 +270,21 @@ def test_streams_are_computed_in_the_order_of_their_slots() -> None:
     assert [slot for slot, _ in bench.backend.steps[-1]] == [0, 1, 2, 3]
 
 
+def test_a_prompt_that_is_read_between_two_streams_does_not_part_them() -> None:
+    """The first token of its chunk is computed with them; were it behind all, they would take a pass each side."""
+    bench = _bench(slots=4)
+    _, second, *_ = [bench.submit(Ask(prompt=_own(), max_tokens=200, ignores_end=True)) for _ in range(4)]
+    while len(bench.backend.steps[-1:] and bench.backend.steps[-1]) < 4:
+        bench.step()
+    bench.cancel(second)
+    late = bench.submit(Ask(prompt=_own(300), max_tokens=200, ignores_end=True))
+    bench.step()
+    assert bench.sequences[late][0].phase is Phase.PREFILL
+    (before, *_), (place, chunk), *after = bench.backend.steps[-1]
+    assert (before, place, [slot for slot, _ in after]) == (0, 1, [2, 3])
+    assert chunk > 1
+
+
 def test_prompts_are_read_in_the_order_of_their_arrival() -> None:
     bench = _bench()
     numbers = [bench.submit(Ask(prompt=_own(200), max_tokens=3)) for _ in range(8)]
