@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -172,7 +174,7 @@ def test_promises_and_what_idle_slots_hold_never_exceed_the_pool(
 
 
 def _gaps(busy: list[int]) -> int:
-    return sum(right - left > 1 for left, right in zip(busy, busy[1:], strict=False))
+    return sum(right - left > 1 for left, right in itertools.pairwise(busy))
 
 
 @pytest.mark.parametrize(("is_saving", "slot"), [(True, 1), (False, 4)])
