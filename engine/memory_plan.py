@@ -59,12 +59,13 @@ def plan_memory(
     ``can_share_pool`` is False for memory that holds a state instead of tokens. Raises InsufficientMemory, with
     the numbers, when what was asked for cannot fit.
     """
-    budget = config.kv_budget_bytes or _budget(config, available)
-    budget_tokens = budget // max(1, kv_bytes_per_token)
     # 0 is what a file claims that does not say.
     least, most = LEAST_CONTEXT, DEFAULT_CONTEXT
     if context_trained > 0:
         least, most = min(least, context_trained), min(most, context_trained)
+    least_bytes = padded(config.context or least) * kv_bytes_per_token
+    budget = config.kv_budget_bytes or _budget(config, available, least_bytes)
+    budget_tokens = budget // max(1, kv_bytes_per_token)
     wanted = config.context or most
     fitting = budget_tokens // padded(wanted)
     layout, reason = _choose_layout(config, wanted, fitting, can_share_pool=can_share_pool)
@@ -76,11 +77,15 @@ def plan_memory(
         parallel = config.parallel or _pool_slots(min(budget_tokens, DEFAULT_PARALLEL * wanted))
         kv_tokens = max(padded(context), min(_rounded_down(budget_tokens), parallel * padded(context)))
     needed = kv_tokens * kv_bytes_per_token
-    if needed > budget or (config.context is None and context < least):
+    is_too_short = config.context is None and context < least
+    if needed > budget or is_too_short:
+        requests = parallel if layout == "partitioned" else 1
+        if is_too_short:
+            context, needed = least, requests * least_bytes
         raise InsufficientMemory(
-            f"{parallel if layout == 'partitioned' else 1} requests of {context} tokens need {_mib(needed)} of KV "
-            f"cache, and the budget is {_mib(budget)}; lower `context` or `parallel`, raise `kv_budget`, or halve "
-            "what a token takes with `cache_type` q8_0"
+            f"{requests} requests of {context} tokens need {_mib(needed)} of KV cache, and the budget is "
+            f"{_mib(budget)}; lower `context` or `parallel`, raise `kv_budget`, or halve what a token takes with "
+            "`cache_type` q8_0"
         )
     return MemoryPlan(context, parallel, needed, kv_tokens, layout, reason)
 
@@ -103,8 +108,11 @@ def most_prefix_bytes(available: int) -> int:
     return min(int(available * _PREFIX_SHARE), _PREFIX_MOST_BYTES)
 
 
-def _budget(config: EngineConfig, available: int) -> int:
-    planned = int(available * _SPARING_SHARE) if config.spares_memory else most_kv_bytes(available)
+def _budget(config: EngineConfig, available: int, least_bytes: int) -> int:
+    planned = most_kv_bytes(available)
+    if config.spares_memory:
+        # Without a cache for one request the weights are of no use.
+        planned = min(planned, max(int(available * _SPARING_SHARE), least_bytes))
     return planned if config.kv_most_bytes is None else min(planned, config.kv_most_bytes)
 
 

@@ -14,6 +14,7 @@ from engine.memory_plan import (
     LEAST_CONTEXT,
     LEAST_PARTITIONS,
     MemoryPlan,
+    most_kv_bytes,
     padded,
     plan_memory,
 )
@@ -170,3 +171,22 @@ def test_where_the_weights_do_not_fit_the_cache_is_small() -> None:
     ]
     assert plans[0].kv_bytes > 30_000_000
     assert plans[1].kv_bytes <= 10_000_000
+
+
+@pytest.mark.parametrize("available", [32_000_000, 60_000_000, 200_000_000])
+def test_where_the_weights_do_not_fit_there_is_a_cache_that_serves_all_the_same(available: int) -> None:
+    """Once a tenth of what was free was less than the least context takes, and the model was refused."""
+    config = EngineConfig(model_id="x", model_path="x", spares_memory=True)
+    plan = plan_memory(config, context_trained=8192, kv_bytes_per_token=23_040, available=available)
+    assert plan.context >= LEAST_CONTEXT
+    assert plan.kv_bytes <= most_kv_bytes(available)
+    assert plan.kv_bytes <= max(0.1 * available, LEAST_CONTEXT * 23_040)
+
+
+@pytest.mark.parametrize("spares", [True, False])
+def test_a_refusal_tells_what_the_least_context_needs(*, spares: bool) -> None:
+    config = EngineConfig(model_id="x", model_path="x", spares_memory=spares)
+    with pytest.raises(
+        InsufficientMemory, match=r"1 requests of 512 tokens need 11 MiB .+ the budget is 4 MiB"
+    ):
+        plan_memory(config, context_trained=8192, kv_bytes_per_token=23_040, available=11_000_000)
