@@ -125,8 +125,8 @@ class ModelRegistry:
         """
         if self._is_started:
             return
-        self._is_started = True
         self.scan()
+        self._is_started = True
         self._preload.begin()
         self._watch.begin()
 

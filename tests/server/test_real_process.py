@@ -85,6 +85,12 @@ def test_nothing_wakes_up_while_nobody_asks(server: ServerUnderTest) -> None:
     assert len(counts) < 5, counts
 
 
+def _check_gone(workers: list[psutil.Process]) -> None:
+    # A worker's own helper outlives it by a moment; whoever is then its parent may be slow to bury it.
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_nothing_is_left_when_it_ends(tmp_path: Path, number: signal.Signals, status: int) -> None:
     with ServerUnderTest(tmp_path, real_engine=True, variables=SMALL) as running:
@@ -95,9 +101,7 @@ def test_nothing_is_left_when_it_ends(tmp_path: Path, number: signal.Signals, st
         code, errors = running.end()
     assert code == status
     assert "Traceback" not in errors
-    # A worker's own helper outlives it by a moment; whoever is then its parent may be slow to bury it.
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    _check_gone(workers)
 
 
 def test_it_ends_cleanly_while_it_still_loads(tmp_path: Path) -> None:
@@ -109,9 +113,7 @@ def test_it_ends_cleanly_while_it_still_loads(tmp_path: Path) -> None:
         code, errors = running.end()
     assert code == 130
     assert "Traceback" not in errors
-    # A worker's own helper outlives it by a moment; whoever is then its parent may be slow to bury it.
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    _check_gone(workers)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
@@ -127,5 +129,4 @@ def test_nothing_is_left_when_it_ends_before_it_serves(
         code, errors = running.end()
     assert code == status
     assert "Traceback" not in errors
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    _check_gone(workers)
