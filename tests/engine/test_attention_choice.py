@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 import pytest
 
@@ -14,18 +12,11 @@ from engine.config import EngineConfig, FlashAttention
 from engine.native import library
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
-from tests.engine.real import model_path, real_config
+from tests.engine.real import real_config
 
 pytestmark = pytest.mark.model
 _PLENTY = 8 << 30
 _CELLS = 2048
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[NativeModel]:
-    model = NativeModel(str(model_path()), 0)
-    yield model
-    model.close()
 
 
 def _choose(

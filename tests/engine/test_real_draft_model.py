@@ -7,7 +7,6 @@ as it spares, and so is not asked; where a test's clock says that it takes no ti
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +33,6 @@ from tests.fixtures.tiny_gguf import Tiny, write_tiny
 pytestmark = pytest.mark.model
 
 _TEXTS = (STORY, "The three most important rules of cooking are", "In the year 1905, a young clerk in Bern")
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[NativeModel]:
-    model = NativeModel(str(model_path()), 0)
-    yield model
-    model.close()
 
 
 def _answers(

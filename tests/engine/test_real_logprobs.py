@@ -24,18 +24,11 @@ from engine.sampling.params import SamplingParams
 from engine.scheduler import equal_part
 from engine.token_logprob import TokenLogprob
 from tests.engine.answer_alone import log_softmax
-from tests.engine.real import GREEDY, LONG_TEXT, STORY, answers, asking, model_path
+from tests.engine.real import GREEDY, LONG_TEXT, STORY, answers, asking
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 ROWS = 64
 Logits = npt.NDArray[np.float32]
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[NativeModel]:
-    model = NativeModel(str(model_path()), 0)
-    yield model
-    model.close()
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ import pytest
 from engine.backend import DecodeFailed
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
-from tests.engine.real import LONG_TEXT, model_path
+from tests.engine.real import LONG_TEXT
 
 pytestmark = pytest.mark.model
 
@@ -31,13 +31,6 @@ SLOTS, SLOT_TOKENS = 8, 256
 Logits = npt.NDArray[np.float32]
 Run = tuple[int, int, npt.NDArray[np.int32]]
 """Slot, first position, tokens. The last token of each run wants logits."""
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[NativeModel]:
-    model = NativeModel(str(model_path()), 0)
-    yield model
-    model.close()
 
 
 @pytest.fixture(scope="module")

@@ -13,19 +13,12 @@ from engine.config import CacheType, FlashAttention
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 from engine.reserve import anonymous_bytes
-from tests.engine.real import LONG_TEXT, model_path
+from tests.engine.real import LONG_TEXT
 
 pytestmark = pytest.mark.model
 
 _MIB = 1 << 20
 _LENGTH = 96
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[NativeModel]:
-    model = NativeModel(str(model_path()), 0)
-    yield model
-    model.close()
 
 
 @pytest.fixture(scope="module")
