@@ -22,8 +22,10 @@ import numpy as np
 
 from benchmarks.workload import Workload
 from engine.config import FlashAttention
+from engine.native import library
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
+from engine.patience import PATIENT_US
 from engine.threads import choose_threads
 from engine.worker_process import worker_environment
 
@@ -60,8 +62,8 @@ class BareLoop:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # That of a worker: with the library's own defaults, a single busy process beside it (a client, say)
-            # keeps its spinning threads from each other, and it falls to a tenth of its speed.
+            # That of a worker: with OpenMP's own defaults and barrier, a single busy process beside it (a client,
+            # say) keeps its spinning threads from each other, and it falls to a tenth of its speed.
             env=worker_environment() | {"PYTHONPATH": os.pathsep.join(paths)},
         )
 
@@ -146,6 +148,8 @@ def _main() -> None:
     width, slot_tokens, threads = map(int, sys.argv[2:5])
     clock = time.process_time if threads else time.perf_counter
     model = NativeModel(model_path, None)
+    # Nothing runs beside it, and a worker would find out.
+    library.set_patience(PATIENT_US)
     context = NativeContext(
         model,
         slots=width,

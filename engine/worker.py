@@ -36,6 +36,7 @@ from engine.errors import ErrorRecord, InternalError, ModelLoadFailed, NibbleErr
 from engine.intake import Intake
 from engine.loader import LoadedModel, load
 from engine.native import library
+from engine.patience import Patience
 from engine.reception import Reception, TextReception, VectorReception
 from engine.sequence import Sequence
 
@@ -149,12 +150,14 @@ class Worker:
             tell_begun=self._tell_begun,
         )
         orders = self._orders
+        patience = Patience(model.facts.threads, library.set_patience)
         while True:
             # Block only when there is nothing to compute, so that an idle worker takes no CPU at all.
             while not core.has_work or not orders.empty():
                 self._obey(core, orders.get())
             self._send(core.step())
             core.free_adapters()
+            patience.after_step()
 
     def _obey(self, core: EngineCore, order: _Order) -> None:
         match order:
@@ -185,6 +188,7 @@ class Worker:
     def _run_embedder(self, model: LoadedEmbedder) -> NoReturn:
         core = EmbeddingCore(model.backend, tell_begun=self._tell_begun)
         orders = self._orders
+        patience = Patience(model.facts.threads, library.set_patience)
         while True:
             while not core.has_work or not orders.empty():
                 match orders.get():
@@ -197,6 +201,7 @@ class Worker:
                     case order:
                         raise InternalError(f"a model that makes vectors is given {type(order).__name__}")
             self._send(core.step())
+            patience.after_step()
 
     # -- the receiving thread --------------------------------------------------------------------------------
 

@@ -178,7 +178,8 @@ def worker_environment() -> dict[str, str]:
     # cache of a llama.cpp that clears it in whole; ours does not, and takes small ones (scripts/lazy_clear.h).
     kept["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     # Threads that wait for each other give the core away soon. By default they spin for milliseconds, and where
-    # anything else wants the cores (this server's own API process, say) they keep it from the one they wait for.
+    # anything else wants the cores (this server's own API process, say) they keep it from the one they wait for. Within
+    # a step our build has a barrier of its own, which engine.patience tells how long to wait; this is between steps.
     kept.setdefault("GOMP_SPINCOUNT", "1000")
     # A process that aborts is to be gone at once. By default ggml calls for a debugger first, which takes seconds.
     kept.setdefault("GGML_NO_BACKTRACE", "1")

@@ -21,3 +21,26 @@ if(NOT MSVC AND NOT CMAKE_VERSION VERSION_LESS 3.19)
     cmake_language(DEFER CALL set_source_files_properties "${NIBBLE_COPIED_FILE}" TARGET_DIRECTORY llama
         PROPERTIES COMPILE_OPTIONS "${NIBBLE_COPIED_WITH}")
 endif()
+
+# Threads that wait for each other are as patient as they are told to be. What OpenMP's barrier stands in is a file of C,
+# where no macro can stand for it: this is the copy that pip has unpacked to build from.
+set(NIBBLE_BARRIER_FILE "${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-cpu/ggml-cpu.c")
+set(NIBBLE_BARRIER_HEAD "void ggml_barrier(struct ggml_threadpool * tp) {\n")
+set(NIBBLE_BARRIER_OPENMP "#ifdef GGML_USE_OPENMP\n    #pragma omp barrier\n")
+file(READ "${NIBBLE_BARRIER_FILE}" NIBBLE_BARRIER_TEXT)
+string(FIND "${NIBBLE_BARRIER_TEXT}" "nibble_barrier" NIBBLE_BARRIER_DONE)
+string(FIND "${NIBBLE_BARRIER_TEXT}" "${NIBBLE_BARRIER_HEAD}" NIBBLE_BARRIER_FOUND)
+string(FIND "${NIBBLE_BARRIER_TEXT}" "${NIBBLE_BARRIER_OPENMP}" NIBBLE_BARRIER_OPENMP_FOUND)
+if(NIBBLE_BARRIER_FOUND EQUAL -1 OR NIBBLE_BARRIER_OPENMP_FOUND EQUAL -1)
+    if(NIBBLE_BARRIER_DONE EQUAL -1)
+        message(WARNING "ggml-cpu.c has no barrier as scripts/patient_barrier.h knows it: OpenMP's stays")
+    endif()
+else()
+    string(REPLACE "${NIBBLE_BARRIER_HEAD}"
+        "#include \"${CMAKE_CURRENT_LIST_DIR}/patient_barrier.h\"\n${NIBBLE_BARRIER_HEAD}"
+        NIBBLE_BARRIER_TEXT "${NIBBLE_BARRIER_TEXT}")
+    string(REPLACE "${NIBBLE_BARRIER_OPENMP}"
+        "#if defined(GGML_USE_OPENMP) && defined(__linux__)\n    nibble_barrier(&tp->n_barrier, &tp->n_barrier_passed, n_threads);\n#elif defined(GGML_USE_OPENMP)\n    #pragma omp barrier\n"
+        NIBBLE_BARRIER_TEXT "${NIBBLE_BARRIER_TEXT}")
+    file(WRITE "${NIBBLE_BARRIER_FILE}" "${NIBBLE_BARRIER_TEXT}")
+endif()

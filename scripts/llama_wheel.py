@@ -23,7 +23,9 @@ from typing import BinaryIO
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "llama.txt"
 TRIM = ROOT / "scripts" / "llama_cpp.cmake"
-HEADERS = [ROOT / "scripts" / name for name in ("tile_config.h", "lazy_clear.h", "copy_used.h")]
+HEADERS = [
+    ROOT / "scripts" / name for name in ("tile_config.h", "lazy_clear.h", "copy_used.h", "patient_barrier.h")
+]
 NOTICE = "building llama.cpp, 2 to 5 minutes on two cores…"
 NINJA_PROGRESS = re.compile(rb"\[(\d+)/(\d+)\]")
 

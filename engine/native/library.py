@@ -6,8 +6,10 @@ import ctypes
 import functools
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import cast
 
 import llama_cpp as llama
 
@@ -57,6 +59,31 @@ def give_memory_back() -> None:
     """Have the C library give to the system what was freed, of which glibc keeps much."""
     with suppress(OSError, AttributeError):  # other C libraries have no such function
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def set_patience(microseconds: int) -> bool:
+    """How long threads that compute wait for each other before they sleep (scripts/patient_barrier.h).
+
+    False where this build has OpenMP's own barrier, whose patience is fixed when the process starts.
+    """
+    if (setter := _patience_setter()) is None:
+        return False
+    setter(microseconds)
+    return True
+
+
+@functools.cache
+def _patience_setter() -> Callable[[int], None] | None:
+    try:
+        mapped = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return None  # not Linux, where alone there is such a barrier
+    for kernels in sorted({line.split()[-1] for line in mapped if "/libggml-cpu" in line}):
+        with suppress(OSError, AttributeError):
+            setter = ctypes.CDLL(kernels).nibble_set_patience
+            setter.argtypes, setter.restype = (ctypes.c_int,), None
+            return cast("Callable[[int], None]", setter)
+    return None
 
 
 def restore_log() -> None:
