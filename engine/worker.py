@@ -48,6 +48,9 @@ _RECEIVING_STACK_BYTES = 256 * 1024 * 1024
 _QUEUE_SHARE = 4
 """Of the memory for prefixes, so much again at most waits to be written to disk."""
 _END_GRACE_S = 1.0
+_SWITCH_S = 0.0005
+"""How long the receiving thread may keep the interpreter from the engine thread, which wants it after each step. By
+default it is 5 ms, of steps of 20 to 40: at 16 clients that was 2 % of the rate."""
 
 
 class _End:
@@ -265,6 +268,7 @@ def main() -> NoReturn:
     # end the worker under a server that still drains.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    sys.setswitchinterval(_SWITCH_S)
     Worker(socket.socket(fileno=int(sys.argv[1]))).run()
 
 
