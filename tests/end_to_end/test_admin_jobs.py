@@ -109,7 +109,8 @@ def test_import_verify_and_quantize_are_jobs(admin: Admin, tmp_path: Path) -> No
 def test_a_tuning_is_a_job_whose_result_is_the_commands_table(admin: Admin) -> None:
     write_tiny(admin.home / "models" / "slow.gguf", Tiny(width=64, seed=11))
     eventually(lambda: {each["id"] for each in admin.listed()}, lambda ids: "slow" in ids, "it is here")
-    text = "It was late, and the lamps along the quay were lit already. " * 6
+    # Long: events tell of a state that lasts 0.2 s, and a fast machine reads 200,000 tokens a second with this model.
+    text = "It was late, and the lamps along the quay were lit already. " * 300
     (admin.home / "text.txt").write_text(text)
     files = sorted(path.name for path in (admin.home / "models").iterdir())
     job = admin.post("models/tune", {"model": "slow", "text": text, "types": ["q8_0", "q1_0"]})
