@@ -26,6 +26,11 @@ class Contention:
         self._began_s = clock()
         self._ran_s, self._waited_s = self._times_s()
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether this system tells."""
+        return self._waited_s is not None
+
     def share(self) -> float | None:
         """The part of their time that the threads have waited, 0 to 1; None where nobody counts."""
         (_, waited_s), elapsed_s = self._times_s(), self._clock() - self._began_s

@@ -40,8 +40,9 @@ class Patience:
         self._observe = observe
         self._clock = clock
         self._us = PATIENT_US
-        self._is_heard = threads > 1 and set_us(self._us)
         self._begin()
+        # Whoever cannot see that it is crowded stays as hasty as the library is.
+        self._is_heard = threads > 1 and self._contention.is_counted and set_us(self._us)
 
     def _begin(self) -> None:
         self._began_s = self._clock()

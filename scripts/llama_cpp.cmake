@@ -33,7 +33,8 @@ string(FIND "${NIBBLE_BARRIER_TEXT}" "${NIBBLE_BARRIER_HEAD}" NIBBLE_BARRIER_FOU
 string(FIND "${NIBBLE_BARRIER_TEXT}" "${NIBBLE_BARRIER_OPENMP}" NIBBLE_BARRIER_OPENMP_FOUND)
 if(NIBBLE_BARRIER_FOUND EQUAL -1 OR NIBBLE_BARRIER_OPENMP_FOUND EQUAL -1)
     if(NIBBLE_BARRIER_DONE EQUAL -1)
-        message(WARNING "ggml-cpu.c has no barrier as scripts/patient_barrier.h knows it: OpenMP's stays")
+        # As a header that does not fit another version does: else half of its speed beside others would go unnoticed.
+        message(FATAL_ERROR "ggml-cpu.c has no barrier as scripts/patient_barrier.h knows it")
     endif()
 else()
     string(REPLACE "${NIBBLE_BARRIER_HEAD}"

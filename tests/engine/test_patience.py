@@ -97,3 +97,18 @@ def test_a_build_without_such_a_barrier_and_a_thread_alone_are_left_in_peace(mac
     deaf.after_step()
     alone.after_step()
     assert machine.told == [PATIENT_US], "asked once, by the deaf one"
+
+
+def test_where_no_kernel_counts_nobody_is_told_to_be_patient(machine: _Machine, tmp_path: Path) -> None:
+    looks: list[int] = []
+
+    def observe(threads: int) -> Contention:
+        looks.append(threads)
+        return Contention(threads, tmp_path / "none", lambda: machine.now_s)
+
+    patience = Patience(2, machine.tell, observe=observe, clock=lambda: machine.now_s)
+    for _ in range(3):
+        machine.pass_time(1.0, ran_s=0.9, waited_s=0.9)
+        patience.after_step()
+    assert machine.told == []
+    assert looks == [2], "it looked once, and not at each step"
