@@ -59,7 +59,10 @@ def test_legacy_completions_end_after_sixteen_tokens(server: LiveServer) -> None
 
 def test_max_completion_tokens_limits_a_chat(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": "Count to ten."}], max_completion_tokens=3
+        model=MODEL,
+        messages=[{"role": "user", "content": "Count to ten."}],
+        max_completion_tokens=3,
+        temperature=0,
     )
     assert answer.usage is not None
     assert (answer.usage.completion_tokens, answer.choices[0].finish_reason) == (3, "length")
@@ -209,6 +212,7 @@ def test_labels_are_taken(client: openai.OpenAI) -> None:
         model=MODEL,
         messages=[{"role": "user", "content": "Hi"}],
         max_tokens=1,
+        temperature=0,
         user="someone",
         metadata={"purpose": "a test"},
         safety_identifier="someone",
