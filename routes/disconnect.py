@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
-from starlette.types import Receive
+from starlette.types import Receive, Scope
+
+from routes.connection import connection_of
 
 
-async def outstays(receive: Receive, futures: Iterable[asyncio.Future[None]]) -> bool:
-    """Wait until one of ``futures`` is done or the client is gone; whether the client is still there.
+async def outstays(scope: Scope, receive: Receive, work: asyncio.Task[None]) -> bool:
+    """Wait until ``work`` is done or the client is gone; whether the client is still there.
 
     The request's body must have been read: what ``receive`` brings after it is the disconnect.
     """
+    connection = connection_of(scope)
+    if connection is not None:
+        await asyncio.wait({work, connection["gone"]}, return_when=asyncio.FIRST_COMPLETED)
+        return not connection["gone"].done()
     gone = asyncio.create_task(_disconnect(receive))
     try:
-        await asyncio.wait({gone, *futures}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         return not gone.done()
     finally:
         gone.cancel()

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, Final
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
+from engine.errors import NibbleError
+from routes.connection import connection_of
 from routes.disconnect import outstays
 from routes.outbox import Outbox
 from routes.request_policy import RequestPolicy
 from routes.work import settle
 
-# It logs each chunk, and so what users read, at DEBUG.
-logging.getLogger("sse_starlette").setLevel(logging.INFO)
-
-DIRECT_SEND = "nibble.direct_send"
-"""The ASGI extension by which a server gives its own ``send``, as it is below every middleware: what they do concerns
-the start of an answer, and each chunk of a stream would pass through half a dozen of them."""
-
-
-def _ping() -> ServerSentEvent:
-    return ServerSentEvent(comment="ping", sep="\n")
+Fill = Callable[[Outbox], Coroutine[Any, Any, None]]
+"""Makes a stream, from its first ``put`` to its ``end``. What it raises before that is answered instead."""
 
 
 async def _nothing() -> AsyncIterator[bytes]:
@@ -32,49 +26,53 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
-class EventStream(EventSourceResponse):
-    """Gives ``outbox`` the connection, and owns ``work``, the task that fills it.
+_HEADERS: Final = tuple(EventSourceResponse(_nothing()).raw_headers)
+_PING: Final = ServerSentEvent(comment="ping", sep="\n").encode()
 
-    Headers and pings are sse-starlette's. Its loop over the body is not used: per chunk that takes a task's turn, a
-    timer and a cancel scope, which is more than the chunk itself. Nor are its watches over the client and the
-    process, whose scopes cost more than all else that a stream begins with: a client that leaves is noticed as
-    everywhere here, and streams run on while the server drains, until ``RunningRequests.end`` ends them with an error.
+
+class EventStream(Response):
+    """Runs ``fill`` in a task of its own, which sends by itself, and ends it when the client goes.
+
+    Headers and pings are sse-starlette's. Its response is not used: per chunk that takes a task's turn, a timer and a
+    cancel scope, which is more than the chunk itself, and per stream a group of tasks. Streams run on while the server
+    drains, until ``RunningRequests.end`` ends them with an error.
     """
 
     def __init__(
-        self, outbox: Outbox, work: asyncio.Task[None], policy: RequestPolicy, headers: dict[str, str]
+        self,
+        fill: Fill,
+        policy: RequestPolicy,
+        headers: Mapping[str, str],
+        render_failure: Callable[[NibbleError], Response],
     ) -> None:
-        super().__init__(
-            _nothing(),
-            headers=headers,
-            ping=policy.ping_s,
-            ping_message_factory=_ping,
-            sep="\n",
-            send_timeout=policy.send_timeout_s,
-        )
-        self._outbox = outbox
-        self._work = work
-        self._send_patience_s = policy.send_timeout_s
-        self._send_chunk: Send | None = None
+        self._fill = fill
+        self._policy = policy
+        self._render_failure = render_failure
+        self.status_code = 200
+        self.background = None
+        self.raw_headers = [*_HEADERS, *((name.encode(), value.encode()) for name, value in headers.items())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._send_chunk = scope.get("extensions", {}).get(DIRECT_SEND, {}).get("send", send)
-        parts = [asyncio.create_task(self._stream_response(send))]
-        if self.ping_interval:
-            parts.append(asyncio.create_task(self._ping(send)))
+        connection = connection_of(scope)
+        start: Message = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        outbox = Outbox(start, send, send if connection is None else connection["send"])
+        work = asyncio.create_task(self._fill(outbox))
+        outbox.watch(self._policy.send_timeout_s, work.cancel)
+        if self._policy.ping_s:
+            outbox.ping(self._policy.ping_s, _PING)
         try:
-            if await outstays(receive, parts):
-                for part in parts:
-                    if part.done():
-                        part.result()
-        except (SendTimeoutError, TimeoutError, OSError):
-            # The client does not read, or is gone: returning with the answer unfinished drops the connection.
+            # Where the client does not read, or is gone, the answer stays unfinished, which drops the connection.
+            if await outstays(scope, receive, work) and not work.cancelled():
+                work.result()
+        except NibbleError as error:
+            if not outbox.is_open:
+                await self._render_failure(error)(scope, receive, send)
+        except OSError:
             pass
         finally:
-            await settle(*parts, self._work)
-
-    async def _stream_response(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await self._outbox.connect(self._send_chunk or send, patience_s=self._send_patience_s)
-        self.active = False
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            outbox.leave()
+            await settle(work)

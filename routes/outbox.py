@@ -3,75 +3,90 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 
-from starlette.types import Send
+from starlette.types import Message, Send
 
 
 class Outbox:
-    """The way out of one stream. Owned by the event loop; one task puts, another one hands over the connection.
+    """The way out of one stream. Owned by the event loop; used by one task, but for the pings.
 
     Nothing is queued here: whoever puts sends, and waits where the connection does. A client that does not read
     so leaves what it was to read with the engine, whose ``EventStream`` bounds it.
     """
 
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._first = b""
-        self._send: Send | None = None
-        self._connected: asyncio.Future[None] = loop.create_future()
-        self._closed: asyncio.Future[None] = loop.create_future()
+    def __init__(self, start: Message, send: Send, send_body: Send) -> None:
+        """``start`` is sent by ``send`` before all else, and what follows by ``send_body``."""
+        self._start = start
+        self._send = send
+        self._send_body = send_body
         self._sends = 0
-        self._is_sending = False
-        self._timer: asyncio.TimerHandle
-        self.opened: asyncio.Future[None] = loop.create_future()
-        """Done from the first ``put`` on: from there the answer is a stream."""
+        self._under_way = 0
+        self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        self._ping: asyncio.Task[None] | None = None
+        self.is_open = False
+        """From there the answer is a stream, whatever becomes of it."""
 
     async def put(self, blob: bytes) -> None:
-        """Send ``blob``; an empty one only opens the stream. The first is kept until there is a connection."""
-        if self._send is None:
-            if not self.opened.done():
-                self.opened.set_result(None)
-                self._first = blob
-                return
-            await asyncio.shield(self._connected)
-        if blob and self._send is not None:
-            self._sends += 1
-            self._is_sending = True
-            await self._send({"type": "http.response.body", "body": blob, "more_body": True})
-            self._is_sending = False
+        """Send ``blob``; an empty one only opens the stream."""
+        if not self.is_open:
+            self.is_open = True
+            await self._send(self._start)
+        if blob:
+            await self._send_part(blob, more_body=True)
 
-    def close(self) -> None:
-        """No more will be put. Closing twice changes nothing."""
-        if not self._closed.done():
-            self._closed.set_result(None)
+    async def end(self, blob: bytes) -> None:
+        """Send the last, and say that it is."""
+        await self.put(b"")
+        self.leave()
+        await self._send_part(blob, more_body=False)
 
-    async def connect(self, send: Send, *, patience_s: float) -> None:
-        """Send through ``send`` from now on, and return once all is sent.
-
-        Raises TimeoutError when one send takes longer than ``patience_s`` (or up to twice that: a look at the
-        clock for each would cost more than the exact limit is worth).
+    def watch(self, patience_s: float, give_up: Callable[[], object]) -> None:
+        """Call ``give_up`` when one send takes longer than ``patience_s`` (or up to twice that: a look at the clock
+        for each would cost more than the exact limit is worth).
         """
-        async with asyncio.timeout(None) as limit:
-            self._watch(limit, patience_s, seen=0)
-            try:
-                if self._first:
-                    self._sends, self._is_sending = 1, True
-                    await send({"type": "http.response.body", "body": self._first, "more_body": True})
-                    self._first, self._is_sending = b"", False
-                self._send = send
-                self._connected.set_result(None)
-                await self._closed
-            finally:
-                self._timer.cancel()
-
-    def _watch(self, limit: asyncio.Timeout, patience_s: float, seen: int) -> None:
-        """Look again in ``patience_s`` whether the send that is ``seen`` now is still not through."""
-        loop = asyncio.get_running_loop()
+        seen = 0
 
         def look() -> None:
-            if self._is_sending and self._sends == seen:
-                limit.reschedule(loop.time())
-            else:
-                self._watch(limit, patience_s, self._sends)
+            nonlocal seen
+            if self._under_way and self._sends == seen:
+                give_up()
+                return
+            seen = self._sends
+            self._again(patience_s, look)
 
-        self._timer = loop.call_later(patience_s, look)
+        self._again(patience_s, look)
+
+    def ping(self, interval_s: float, blob: bytes) -> None:
+        """Send ``blob`` each ``interval_s`` seconds from now on, unless something else is under way."""
+
+        def send_ping() -> None:
+            if self.is_open and not self._under_way:
+                self._ping = asyncio.create_task(self._send_ping(blob))
+            self._again(interval_s, send_ping)
+
+        self._again(interval_s, send_ping)
+
+    def leave(self) -> None:
+        """End the watch and the pings. Harmless when repeated."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if self._ping is not None:
+            self._ping.cancel()
+
+    async def _send_ping(self, blob: bytes) -> None:
+        with contextlib.suppress(OSError):  # whoever is gone is noticed elsewhere
+            await self._send_part(blob, more_body=True)
+
+    async def _send_part(self, blob: bytes, *, more_body: bool) -> None:
+        self._sends += 1
+        self._under_way += 1
+        try:
+            await self._send_body({"type": "http.response.body", "body": blob, "more_body": more_body})
+        finally:
+            self._under_way -= 1
+
+    def _again(self, seconds: float, act: Callable[[], None]) -> None:
+        self._timers[act] = asyncio.get_running_loop().call_later(seconds, act)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
 
@@ -26,24 +26,29 @@ class QueuePatience:
         self.left_s = limit_s
         """None waits for ever."""
 
+    def within(self, place: AbstractAsyncContextManager[None]) -> AbstractAsyncContextManager[None]:
+        """``place``, for which one waits no longer than what is left; how long that took is gone from it.
+
+        Raises QueueTimeout when nothing is left.
+        """
+        return place if self.left_s is None else self._within(place, self.left_s)
+
     @asynccontextmanager
-    async def spend(self) -> AsyncGenerator[None]:
-        """Count what is waited within. Raises QueueTimeout when nothing is left."""
-        if self.left_s is None:
-            yield
-            return
+    async def _within(self, place: AbstractAsyncContextManager[None], left_s: float) -> AsyncGenerator[None]:
         loop = asyncio.get_running_loop()
-        began, limit = loop.time(), asyncio.timeout(self.left_s)
-        try:
-            async with limit:
-                yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise QueueTimeout(
-                "the requests of this API key that run already left no place in the time that one may wait for it"
-            ) from None
-        self.left_s = max(0.0, self.left_s - (loop.time() - began))
+        began, limit = loop.time(), asyncio.timeout(left_s)
+        async with AsyncExitStack() as held:
+            try:
+                async with limit:
+                    await held.enter_async_context(place)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise QueueTimeout(
+                    "the requests of this API key that run already left no place in the time that one may wait for it"
+                ) from None
+            self.left_s = max(0.0, left_s - (loop.time() - began))
+            yield
 
 
 def queue_patience(request: Request, allowed_s: float | None) -> QueuePatience:

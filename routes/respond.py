@@ -6,8 +6,7 @@ whoever ends it early. Cancelling it closes the engine's generator, which frees 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Generic, TypeVar
 
@@ -17,13 +16,12 @@ from starlette.responses import Response
 
 from engine.errors import NibbleError
 from generation.events import Event, ReasoningDelta, TextDelta, ToolCallStarted
-from generation.fold import collect
+from generation.fold import Fold
 from generation.generate import generate
 from generation.request import GenerationRequest
 from routes.adapter_choice import chosen_adapters
 from routes.allowed_models import models_for
 from routes.dialect import Dialect
-from routes.disconnect import outstays
 from routes.effective import effective_headers
 from routes.envelope import Envelope, new_envelope
 from routes.event_stream import EventStream
@@ -32,7 +30,7 @@ from routes.outbox import Outbox
 from routes.priority import priority_of
 from routes.services import LeasePort, Services
 from routes.wire_body import WireBody
-from routes.work import Work, outlast, settle
+from routes.work import Work, outlast
 
 BodyT = TypeVar("BodyT", bound=WireBody)
 Steps = AsyncIterator[list[Event]]
@@ -65,9 +63,7 @@ async def _answer(request: Request, services: Services, dialect: Dialect[BodyT])
         opened.account.close(opened.card.id, is_whole=False)
         raise
     work = _Generating(services, dialect, opened, asked)
-    if opened.body.stream:
-        return await _stream(request, work)
-    return await _whole(request, work)
+    return _stream(work) if opened.body.stream else await _whole(request, work)
 
 
 class _Generating(Generic[BodyT]):
@@ -85,8 +81,11 @@ class _Generating(Generic[BodyT]):
         self.body = opened.body
         self.headers = opened.headers
         self.policy = services.policy
+        self._choices = asked.choices
         self._request = msgspec.structs.replace(asked, tenant=opened.account.caller.name)
         self._observation = opened.observation
+        self._wants_content = opened.observation.wants_content
+        self._has_begun = False
         self._account = opened.account
         self._work = Work(
             services,
@@ -98,30 +97,31 @@ class _Generating(Generic[BodyT]):
             tuple(use.name for use in asked.adapters),
         )
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether every choice has come to its end."""
+        return len(self._account.ends) == self._choices
+
     async def run(self, consume: Callable[[Steps, Envelope], Awaitable[None]]) -> None:
-        """Hold the model while ``consume`` reads what it generates. Raises errors of the tree alone."""
+        """Hold the model while ``consume`` reads what it generates, and notes it. Raises errors of the tree alone."""
 
         async def act(lease: LeasePort) -> None:
             asked = msgspec.structs.replace(self._request, queue_timeout_s=self._work.patience.left_s)
-            async with aclosing(self._observed(generate(lease.engine, asked))) as steps:
+            async with aclosing(generate(lease.engine, asked)) as steps:
                 prefix, with_timings = self.dialect.id_prefix, bool(self.body.timings)
                 await consume(steps, new_envelope(prefix, lease.card, with_timings=with_timings))
 
         await self._work.run(act)
 
-    async def _observed(self, steps: AsyncGenerator[list[Event], None]) -> AsyncGenerator[list[Event], None]:
-        has_begun = False
-        wants_content = self._observation.wants_content
-        async with aclosing(steps):
-            async for events in steps:
-                for event in events:
-                    self._account.note(event)
-                    if not has_begun and isinstance(event, (TextDelta, ReasoningDelta, ToolCallStarted)):
-                        has_begun = True
-                        self._observation.first_text()
-                if wants_content:
-                    self._observation.told(events)
-                yield events
+    def note(self, events: list[Event]) -> None:
+        """Look at what is about to go to the client."""
+        for event in events:
+            self._account.note(event)
+            if not self._has_begun and isinstance(event, (TextDelta, ReasoningDelta, ToolCallStarted)):
+                self._has_begun = True
+                self._observation.first_text()
+        if self._wants_content:
+            self._observation.told(events)
 
 
 async def _whole(request: Request, work: _Generating[BodyT]) -> Response:
@@ -129,39 +129,40 @@ async def _whole(request: Request, work: _Generating[BodyT]) -> Response:
 
     async def consume(steps: Steps, envelope: Envelope) -> None:
         nonlocal rendered
-        rendered = work.dialect.render(await collect(steps), envelope)
+        fold = Fold()
+        async for events in steps:
+            work.note(events)
+            fold.add(events)
+        rendered = work.dialect.render(fold.result(), envelope)
 
     await outlast(request, work.run(consume))
     return Response(rendered, media_type="application/json", headers=work.headers)
 
 
-async def _stream(request: Request, work: _Generating[BodyT]) -> Response:
-    outbox = Outbox()
+def _stream(work: _Generating[BodyT]) -> Response:
+    async def fill(outbox: Outbox) -> None:
+        last = b""
 
-    async def consume(steps: Steps, envelope: Envelope) -> None:
-        encoder = work.dialect.encoder(work.body, envelope)
-        async for events in steps:
-            await outbox.put(encoder.encode(events))
-        await outbox.put(encoder.end())
+        async def consume(steps: Steps, envelope: Envelope) -> None:
+            nonlocal last
+            encoder = work.dialect.encoder(work.body, envelope)
+            # The headers go with the engine's word, so that a request it refuses gets a true status.
+            async for events in steps:
+                work.note(events)
+                blob = encoder.encode(events)
+                if work.is_answered:
+                    last = blob
+                else:
+                    await outbox.put(blob)
+            last += encoder.end()
 
-    async def fill() -> None:
         try:
             await work.run(consume)
         except NibbleError as error:
-            if not outbox.opened.done():
+            if not outbox.is_open:
                 raise
-            await outbox.put(work.dialect.encode_failure(error))
-        finally:
-            outbox.close()
+            last += work.dialect.encode_failure(error)
+        # Only now, so that whoever has read it finds the request in the figures, and its place free.
+        await outbox.end(last)
 
-    task = asyncio.create_task(fill())
-    try:
-        # The headers wait for the engine's word, so that a request it refuses gets a true status.
-        if not await outstays(request.receive, {task, outbox.opened}):
-            raise ClientDisconnect
-        if not outbox.opened.done():
-            task.result()
-        return EventStream(outbox, task, work.policy, work.headers)
-    except BaseException:
-        await settle(task)
-        raise
+    return EventStream(fill, work.policy, work.headers, work.dialect.render_failure)

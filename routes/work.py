@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -72,14 +71,11 @@ class Work:
         with self.services.running.enter():
             timeout = asyncio.timeout(limit_s)
             try:
-                async with timeout, AsyncExitStack() as held:
-                    # The key's place comes first: who waits for one holds nobody else up.
-                    async with self.patience.spend():
-                        await held.enter_async_context(self._account.caller.place())
-                    lease = await held.enter_async_context(
-                        self.services.registry.lease(self._model_id, adapters=self._adapters)
-                    )
-                    await act(lease)
+                # The key's place comes first: who waits for one holds nobody else up.
+                async with timeout, self.patience.within(self._account.caller.place()):
+                    lease = self.services.registry.lease(self._model_id, adapters=self._adapters)
+                    async with lease as held:
+                        await act(held)
             except TimeoutError:
                 if not timeout.expired():
                     raise
@@ -95,18 +91,17 @@ async def outlast(request: Request, work: Coroutine[None, None, None]) -> None:
     """Run ``work`` to its end while the client stays. Raises what it raises, or ClientDisconnect."""
     task = asyncio.create_task(work)
     try:
-        if not await outstays(request.receive, {task}):
+        if not await outstays(request.scope, request.receive, task):
             raise ClientDisconnect
         task.result()
     finally:
         await settle(task)
 
 
-async def settle(*tasks: asyncio.Task[None]) -> None:
-    """Cancel those that still run, and wait until all that they held is given back."""
-    for task in tasks:
+async def settle(task: asyncio.Task[None]) -> None:
+    """Cancel it if it still runs, and wait until all that it held is given back."""
+    if not task.done():
         task.cancel()
-    await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # told to the client, or nobody is left to be told
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # told to the client, or nobody is left to be told

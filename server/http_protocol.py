@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
+from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from routes.event_stream import DIRECT_SEND
+from routes.connection import CONNECTION, Connection
 from server.receipt_limits import ReceiptLimits
 
 _STATUS: Final = {
@@ -43,6 +44,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._timer: asyncio.TimerHandle | None = None
+        self._gone = self.loop.create_future()
         self._in_headers = True
         self._refusal = _MALFORMED
         self._unaccounted_bytes = 0
@@ -50,6 +52,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._gone.set_result(None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -82,10 +85,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._unaccounted_bytes = 0
         self._start_timer(self.limits.body_timeout_s + _GRACE_S)
         super().on_headers_complete()
-        # The task that answers has not begun yet. See routes.event_stream.
+        # The task that answers has not begun yet.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and cycle.scope is self.scope:
-            self.scope["extensions"] = {DIRECT_SEND: {"send": cycle.send}}
+            connection = Connection(send=cast(Send, cycle.send), gone=self._gone)
+            self.scope["extensions"] = {CONNECTION: cast(dict[object, object], connection)}
 
     def on_body(self, body: bytes) -> None:
         self._unaccounted_bytes = 0

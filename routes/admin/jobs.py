@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
@@ -15,6 +14,7 @@ from routes.event_stream import EventStream
 from routes.listing import Listing
 from routes.openai.chunk_encoder import frame
 from routes.openai.documentation import WITHOUT_BODY, WITHOUT_MODEL, answers, struct_schema
+from routes.openai.errors import render_failure
 from routes.outbox import Outbox
 from routes.services import Services
 
@@ -65,18 +65,14 @@ def build_router(services: Services) -> APIRouter:
     async def follow_job(request: Request) -> Response:
         """One job until it is over. Whoever lost the connection asks again, and misses nothing but the past."""
         job_id = visible(request).id
-        outbox = Outbox()
 
-        async def tell() -> None:
-            try:
-                async with aclosing(services.jobs.watch(job_id)) as jobs:
-                    async for job in jobs:
-                        await outbox.put(frame(job))
-            finally:
-                outbox.close()
+        async def tell(outbox: Outbox) -> None:
+            async with aclosing(services.jobs.watch(job_id)) as jobs:
+                async for job in jobs:
+                    await outbox.put(frame(job))
+            await outbox.end(b"")
 
-        work = asyncio.create_task(tell(), name=f"follow {job_id}")
-        return EventStream(outbox, work, services.policy, {"cache-control": "no-store"})
+        return EventStream(tell, services.policy, {}, render_failure)
 
     @router.delete(
         "/admin/v1/jobs/{job_id}",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 _SMOOTHING = 0.2
 """Weight of the newest request in what requests are taken to last."""
@@ -42,21 +41,22 @@ class Places:
         self._concurrent, self._queued = concurrent, queued
         self._admit()
 
-    @asynccontextmanager
-    async def hold(self) -> AsyncGenerator[None]:
-        """Hold a place, waiting for one first if need be. Raises NoPlace at once if too many wait."""
-        await self._enter()
-        began = self._clock()
-        try:
-            yield
-        finally:
-            self.running -= 1
-            lasted = self._clock() - began
-            mean_s = lasted if self._mean_s is None else self._mean_s
-            self._mean_s = mean_s + _SMOOTHING * (lasted - mean_s)
-            self._admit()
+    async def enter(self) -> float:
+        """Take a place, waiting for one first if need be; when that was, for ``leave``. Raises NoPlace at once if too
+        many wait.
+        """
+        await self._wait()
+        return self._clock()
 
-    async def _enter(self) -> None:
+    def leave(self, entered_s: float) -> None:
+        """Give the place back."""
+        self.running -= 1
+        lasted = self._clock() - entered_s
+        mean_s = lasted if self._mean_s is None else self._mean_s
+        self._mean_s = mean_s + _SMOOTHING * (lasted - mean_s)
+        self._admit()
+
+    async def _wait(self) -> None:
         if not self._waiting and self._has_room():
             self.running += 1
             return

@@ -10,15 +10,16 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class Loopback:
     """A running uvicorn. Owned by the event loop of the test."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, http: type[HttpToolsProtocol]) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http=http)
         self._server = uvicorn.Server(config)
         self._task = asyncio.create_task(self._server.serve([self._socket]))
 
@@ -33,8 +34,11 @@ class Loopback:
 
 
 @asynccontextmanager
-async def loopback(app: FastAPI) -> AsyncIterator[Loopback]:
-    server = Loopback(app)
+async def loopback(
+    app: FastAPI, http: type[HttpToolsProtocol] = HttpToolsProtocol
+) -> AsyncIterator[Loopback]:
+    """``http`` is uvicorn's own protocol, which tells the app no more than ASGI says, or ours."""
+    server = Loopback(app, http)
     try:
         yield server
     finally:

@@ -6,25 +6,31 @@ import asyncio
 import json
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from engine.events import Accepted
 from routes.request_policy import RequestPolicy
-from tests.fakes.engine import FakeEngine, Gate, Step, piece
+from server.http_protocol import HttpProtocol
+from tests.fakes.engine import FakeEngine, Gate, Step, answer, piece
 from tests.fakes.house import BODIES, CHAT_PATH, COMPLETIONS_PATH, House
 from tests.fakes.loopback import loopback, send_request
 
+HTTP = pytest.mark.parametrize("http", [HttpToolsProtocol, HttpProtocol], ids=["asgi", "ours"])
 QUEUED: list[Step] = []
 PREFILLING: list[Step] = [[Accepted(1, 3)]]
 DECODING: list[Step] = [[Accepted(1, 3)], [piece("a")]]
 
 
+@HTTP
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("before", [QUEUED, PREFILLING, DECODING], ids=["queued", "prefilling", "decoding"])
 @pytest.mark.parametrize("path", [CHAT_PATH, COMPLETIONS_PATH])
-async def test_the_engine_is_told_once(path: str, before: list[Step], stream: bool) -> None:
+async def test_the_engine_is_told_once(
+    path: str, before: list[Step], stream: bool, http: type[HttpToolsProtocol]
+) -> None:
     gate = Gate()
     house = House(FakeEngine([*before, gate]))
-    async with loopback(house.app) as server:
+    async with loopback(house.app, http) as server:
         _, writer = await send_request(server.port, path, BODIES[path] | {"stream": stream})
         await gate.reached.wait()
         writer.close()
@@ -35,11 +41,12 @@ async def test_the_engine_is_told_once(path: str, before: list[Step], stream: bo
     assert len(house.services.running) == 0
 
 
+@HTTP
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_a_model_that_loads_is_let_go(stream: bool) -> None:
+async def test_a_model_that_loads_is_let_go(stream: bool, http: type[HttpToolsProtocol]) -> None:
     house = House()
     house.registry.loading = Gate()
-    async with loopback(house.app) as server:
+    async with loopback(house.app, http) as server:
         _, writer = await send_request(server.port, CHAT_PATH, BODIES[CHAT_PATH] | {"stream": stream})
         await house.registry.loading.reached.wait()
         writer.close()
@@ -49,9 +56,10 @@ async def test_a_model_that_loads_is_let_go(stream: bool) -> None:
     assert house.telemetry.last.ends == ["aborted"]
 
 
-async def test_a_client_that_leaves_within_its_body_asks_for_nothing() -> None:
+@HTTP
+async def test_a_client_that_leaves_within_its_body_asks_for_nothing(http: type[HttpToolsProtocol]) -> None:
     house = House()
-    async with loopback(house.app) as server:
+    async with loopback(house.app, http) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
             b"POST /v1/completions HTTP/1.1\r\nhost: nibble\r\ncontent-type: application/json\r\n"
@@ -63,10 +71,11 @@ async def test_a_client_that_leaves_within_its_body_asks_for_nothing() -> None:
     assert house.registry.leased == 0
 
 
-async def test_one_client_that_leaves_does_not_disturb_another() -> None:
+@HTTP
+async def test_one_client_that_leaves_does_not_disturb_another(http: type[HttpToolsProtocol]) -> None:
     gate = Gate()
     house = House(FakeEngine([[Accepted(1, 3)], gate, *FakeEngine().script[1:]]))
-    async with loopback(house.app) as server:
+    async with loopback(house.app, http) as server:
         body = BODIES[CHAT_PATH] | {"stream": True}
         _, leaver = await send_request(server.port, CHAT_PATH, body)
         reader, writer = await send_request(server.port, CHAT_PATH, body)
@@ -78,10 +87,11 @@ async def test_one_client_that_leaves_does_not_disturb_another() -> None:
     assert b'" world"' in text
 
 
-async def test_running_streams_outlive_the_order_to_stop() -> None:
+@HTTP
+async def test_running_streams_outlive_the_order_to_stop(http: type[HttpToolsProtocol]) -> None:
     gate = Gate()
     house = House(FakeEngine([[Accepted(1, 3)], [piece("a")], gate, *FakeEngine().script[1:]]))
-    async with loopback(house.app) as server:
+    async with loopback(house.app, http) as server:
         reader, writer = await send_request(server.port, CHAT_PATH, BODIES[CHAT_PATH] | {"stream": True})
         await reader.readuntil(b'"a"')
         server.begin_stop()
@@ -94,10 +104,11 @@ async def test_running_streams_outlive_the_order_to_stop() -> None:
     assert house.telemetry.last.ends == ["finished"]
 
 
-async def test_a_silent_stream_is_pinged() -> None:
+@HTTP
+async def test_a_silent_stream_is_pinged(http: type[HttpToolsProtocol]) -> None:
     gate = Gate()
     house = House(FakeEngine([[Accepted(1, 3)], gate]), RequestPolicy(ping_s=0.01))
-    async with loopback(house.app) as server:
+    async with loopback(house.app, http) as server:
         reader, writer = await send_request(server.port, CHAT_PATH, BODIES[CHAT_PATH] | {"stream": True})
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"text/event-stream" in head
@@ -107,9 +118,10 @@ async def test_a_silent_stream_is_pinged() -> None:
         writer.close()
 
 
-async def test_a_connection_is_kept_for_the_next_request() -> None:
+@HTTP
+async def test_a_connection_is_kept_for_the_next_request(http: type[HttpToolsProtocol]) -> None:
     house = House()
-    async with loopback(house.app) as server:
+    async with loopback(house.app, http) as server:
         reader, writer = await send_request(server.port, CHAT_PATH, BODIES[CHAT_PATH] | {"stream": True})
         await reader.readuntil(b"0\r\n\r\n")
         raw = json.dumps(BODIES[COMPLETIONS_PATH]).encode()
@@ -120,3 +132,18 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
         )
         assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
         writer.close()
+
+
+async def test_a_client_that_does_not_read_is_given_up() -> None:
+    """Its connection is dropped, and its place is free."""
+    much: Step = [piece("x" * 100_000)]
+    house = House(
+        FakeEngine([[Accepted(1, 3)], *[much] * 200, *answer()[-1:]]),
+        RequestPolicy(send_timeout_s=0.05),
+    )
+    async with loopback(house.app, HttpProtocol) as server:
+        reader, writer = await send_request(server.port, CHAT_PATH, BODIES[CHAT_PATH] | {"stream": True})
+        await asyncio.wait_for(house.engine.all_closed.wait(), 5)
+        assert b"[DONE]" not in await reader.read()
+        writer.close()
+    assert house.telemetry.last.ends == ["aborted"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 from starlette.requests import Request
@@ -36,25 +36,51 @@ def test_what_is_no_number_of_seconds_is_refused_by_name(asked: str) -> None:
     assert caught.value.param == QUEUE_TIMEOUT_HEADER
 
 
+class Place(AbstractAsyncContextManager[None]):
+    """One that is free after some time."""
+
+    def __init__(self, wait_s: float) -> None:
+        self._wait_s = wait_s
+        self.held = 0
+
+    async def __aenter__(self) -> None:
+        await asyncio.sleep(self._wait_s)
+        self.held += 1
+
+    async def __aexit__(self, *raised: object) -> None:
+        self.held -= 1
+
+
 async def test_patience_is_spent_once() -> None:
     patience = QueuePatience(30.0)
-    async with patience.spend():
-        await asyncio.sleep(0.01)
+    async with patience.within(Place(0.01)):
+        waited_s = 30.0 - (patience.left_s or 0.0)
+        await asyncio.sleep(0.05)
     assert patience.left_s is not None
+    assert 0 < waited_s == 30.0 - patience.left_s, "what is done with the place is not waiting"
     assert patience.left_s < 30.0
 
 
 async def test_patience_ends() -> None:
     patience = QueuePatience(0.01)
     with pytest.raises(QueueTimeout):
-        async with patience.spend():
-            await asyncio.get_running_loop().create_future()
+        async with patience.within(Place(3600)):
+            pytest.fail("there was no place")
 
 
 async def test_what_runs_out_of_time_elsewhere_is_not_taken_for_it() -> None:
-    with pytest.raises(TimeoutError):
-        async with QueuePatience(30.0).spend():
-            raise TimeoutError
+    for limit_s in (30.0, None):
+        with pytest.raises(TimeoutError):
+            async with QueuePatience(limit_s).within(Place(0)):
+                raise TimeoutError
+
+
+@pytest.mark.parametrize("limit_s", [30.0, None])
+async def test_the_place_is_given_back(limit_s: float | None) -> None:
+    place = Place(0)
+    async with QueuePatience(limit_s).within(place):
+        assert place.held == 1
+    assert place.held == 0
 
 
 class BusyCaller(FakeCaller):

@@ -24,9 +24,12 @@ class Holder:
         self.task = asyncio.create_task(self._hold(places))
 
     async def _hold(self, places: Places) -> None:
-        async with places.hold():
-            self.is_in = True
+        entered_s = await places.enter()
+        self.is_in = True
+        try:
             await self._go.wait()
+        finally:
+            places.leave(entered_s)
 
     async def leave(self) -> None:
         self._go.set()
@@ -45,7 +48,7 @@ async def test_first_come_first_served_and_one_too_many_is_refused() -> None:
     await settled()
     assert [holder.is_in for holder in holders] == [True, True, False]
     with pytest.raises(NoPlace) as full:
-        await places.hold().__aenter__()
+        await places.enter()
     assert full.value.retry_after_s is None, "nothing has ended that could be measured"
     clock.now = 4.0
     await holders[0].leave()
@@ -54,7 +57,7 @@ async def test_first_come_first_served_and_one_too_many_is_refused() -> None:
     waiting = Holder(places)
     await settled()
     with pytest.raises(NoPlace) as full:
-        await places.hold().__aenter__()
+        await places.enter()
     assert full.value.retry_after_s == 4.0, "one waits already, and two end every four seconds"
     for holder in (*holders[1:], waiting):
         await holder.leave()
