@@ -8,7 +8,8 @@ from typing import Final
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, request_response
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from routes import document, health, metrics
 from routes.admin import jobs, new_jobs, origins, prune, residence, usage
@@ -56,14 +57,16 @@ def _admitted(route: APIRoute, admit: Admit) -> APIRoute:
     """``route``, called by whom ``admit`` lets pass.
 
     Its handler takes the request and returns the answer. FastAPI documents it; to find out, for each request, that
-    it has nothing to solve and to serialise would take FastAPI longer than many an answer takes.
+    it has nothing to solve and to serialise would take FastAPI longer than many an answer takes. What it raises is
+    answered by the handlers of the app, as what every other part of it raises.
     """
     answer = route.endpoint
 
-    async def handle(request: Request) -> Response:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
         await admit(request)
         answered: Response = await answer(request)
-        return answered
+        await answered(scope, receive, send)
 
-    route.app = request_response(handle)
+    route.app = app
     return route

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -64,6 +65,15 @@ class Switch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
+
+
+class _Api(FastAPI):
+    """FastAPI with the layers of Starlette alone. Its own are for its telemetry, for limits on bodies and for files of
+    forms: the first is not wanted here, and the others are done otherwise.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Starlette.build_middleware_stack(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +161,7 @@ def create_app(
             if traces is not None:
                 await traces.close()
 
-    api = FastAPI(
+    api = _Api(
         title="Nibble",
         version=version_of(),
         lifespan=lifespan,
