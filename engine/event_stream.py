@@ -17,7 +17,7 @@ class EventStream:
     Events that arrive between two reads are read together, so one engine step makes one chunk.
     """
 
-    __slots__ = ("_error", "_unread", "_unread_bytes", "_waiter", "choices_left")
+    __slots__ = ("_error", "_loop", "_unread", "_unread_bytes", "_waiter", "choices_left")
 
     def __init__(self, choices: int) -> None:
         self.choices_left = choices
@@ -25,6 +25,8 @@ class EventStream:
         self._unread_bytes = 0
         self._error: NibbleError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        # Kept, since Python 3.11 asks the system for its process each time that it looks it up.
+        self._loop = asyncio.get_running_loop()
 
     @property
     def is_over(self) -> bool:
@@ -59,7 +61,7 @@ class EventStream:
     async def read(self) -> list[Event]:
         """What has come since the last read; empty once all choices have ended. Raises the request's failure."""
         if not self._unread and not self.is_over:
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:

@@ -26,23 +26,23 @@ class StallWatch:
         self._heard_s = 0.0
         self._stepped_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
 
     def expect(self) -> None:
         """A request is about to be sent."""
-        loop = asyncio.get_running_loop()
         if not self._owes(Standing.SENT):
-            self._heard_s = loop.time()  # it was silent because nothing was asked of it
+            self._heard_s = self._loop.time()  # it was silent because nothing was asked of it
         if self._timer is None:
-            self._timer = loop.call_later(self._limit_s, self.check)
+            self._timer = self._loop.call_later(self._limit_s, self.check)
 
     def expect_steps(self) -> None:
         """A request is about to count as read."""
         if not self._owes(Standing.READ):
-            self._stepped_s = asyncio.get_running_loop().time()
+            self._stepped_s = self._loop.time()
 
     def hear(self, *, is_step: bool) -> None:
         """A frame has come, of the thread that computes or of the other."""
-        self._heard_s = asyncio.get_running_loop().time()
+        self._heard_s = self._loop.time()
         if is_step:
             self._stepped_s = self._heard_s
 
@@ -53,13 +53,12 @@ class StallWatch:
         self._timer = None
         if not self._owes(Standing.SENT):
             return
-        loop = asyncio.get_running_loop()
         since_s = min(self._heard_s, self._stepped_s) if self._owes(Standing.READ) else self._heard_s
-        silent_s = loop.time() - since_s
+        silent_s = self._loop.time() - since_s
         if silent_s >= self._limit_s:
             self._on_stall(silent_s)
             return
-        self._timer = loop.call_later(self._limit_s - silent_s, self.check)
+        self._timer = self._loop.call_later(self._limit_s - silent_s, self.check)
 
     def _owes(self, standing: Standing) -> bool:
         """Whether anything as far as that, or further, is to come. What only its reader keeps open is no debt."""

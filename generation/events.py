@@ -7,6 +7,7 @@ delta that it is a part of, or where it made none of its own with the next, or e
 
 from __future__ import annotations
 
+import operator
 from typing import Literal
 
 import msgspec
@@ -29,7 +30,7 @@ class Usage(msgspec.Struct, frozen=True):
     """How many of ``completion_tokens`` were spent on reasoning."""
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+        return Usage(*map(operator.add, msgspec.structs.astuple(self), msgspec.structs.astuple(other)))
 
 
 class Timings(msgspec.Struct, frozen=True):

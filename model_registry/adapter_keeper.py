@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
 from functools import partial
 
 from engine.errors import ErrorRecord, ModelUnavailable, NibbleError, WorkerDied
@@ -39,13 +44,17 @@ class AdapterKeeper:
         """What is done to each adapter of each engine."""
         self._holds: Counter[_Key] = Counter()
 
-    @asynccontextmanager
-    async def hold(self, engine: EngineHandle, adapted: Iterable[AdaptedModel]) -> AsyncGenerator[None]:
+    def hold(
+        self, engine: EngineHandle, adapted: Sequence[AdaptedModel]
+    ) -> AbstractAsyncContextManager[None]:
         """Have ``engine`` know each of ``adapted``, and keep them there.
 
         Raises ModelLoadFailed for one that cannot be used, InsufficientMemory, WorkerDied and ModelUnavailable.
         """
-        adapted = tuple(adapted)
+        return self._hold(engine, adapted) if adapted else nullcontext()
+
+    @asynccontextmanager
+    async def _hold(self, engine: EngineHandle, adapted: Sequence[AdaptedModel]) -> AsyncGenerator[None]:
         keys = [(id(engine), each.name) for each in adapted]
         self._holds.update(keys)
         try:

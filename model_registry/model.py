@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from model_registry.engine_handle import EngineHandle
 from model_registry.figures import ModelFigures
 from model_registry.fingerprint import fingerprint
 from model_registry.model_settings import ModelSettings
+from model_registry.sampling_defaults import SamplingDefaults
 from model_registry.settings_tables import table_of
 from model_registry.sources.found_model import FoundModel, ModelSource
 from model_registry.state import ModelState, check_transition
@@ -68,6 +70,8 @@ class Model:
     rested: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever somebody lets go of it."""
     fingerprint: str = field(init=False)
+    _merged: tuple[tuple[object, ...], ModelSettings, SamplingDefaults] | None = None
+    """Its settings, behind what they were made of: each request asks for them."""
 
     def __post_init__(self) -> None:
         self.fingerprint = fingerprint(self.files(), self.found.file_bytes)
@@ -185,8 +189,21 @@ class Model:
 
     def settings(self, config: RegistryConfig) -> ModelSettings:
         """Its own, and where those say nothing, the ones of the model that it serves in the place of."""
-        own = self.own_settings(config)
-        return own if self.original is None else own.over(self.original.own_settings(config))
+        return self._settings(config)[0]
+
+    def sampling(self, config: RegistryConfig) -> SamplingDefaults:
+        """The part of its settings that a request's fields say more than."""
+        return self._settings(config)[1]
+
+    def _settings(self, config: RegistryConfig) -> tuple[ModelSettings, SamplingDefaults]:
+        original = self.original
+        made_of = (config.models, self.record, original, original.record if original else None)
+        if (kept := self._merged) is None or not all(map(operator.is_, kept[0], made_of)):
+            settings = self.own_settings(config)
+            if original is not None:
+                settings = settings.over(original.own_settings(config))
+            self._merged = kept = (made_of, settings, settings.sampling)
+        return kept[1], kept[2]
 
     def own_settings(self, config: RegistryConfig) -> ModelSettings:
         """Those that are said of it by its own names."""

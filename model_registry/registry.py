@@ -299,8 +299,8 @@ class ModelRegistry:
         return self._card(model_id)
 
     def _card(self, name: str) -> ModelCard:
-        settings = self._shelf.find(name).settings(self._config)
-        return msgspec.structs.replace(self._shelf.card(name), sampling=settings.sampling)
+        sampling = self._shelf.find(name).sampling(self._config)
+        return msgspec.structs.replace(self._shelf.card(name), sampling=sampling)
 
     def _notice_deaths(self) -> None:
         now = self._clock()

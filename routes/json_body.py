@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from engine.errors import InvalidRequest, UnsupportedField
 from routes.field_path import field_path, most_telling, remove, steps_of
@@ -106,11 +106,15 @@ async def _read(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise too_large
-    raw = bytearray()
-    async for part in request.stream():
-        raw += part
+    raw, has_more = bytearray(), True
+    while has_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        raw += message.get("body", b"")
         if len(raw) > limit:
             raise too_large
+        has_more = message.get("more_body", False)
     return bytes(raw)
 
 

@@ -6,10 +6,12 @@ Prompts, answers and headers are never logged, but for what ``server.prompt_log`
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from typing import Literal, TextIO, cast
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -78,6 +80,17 @@ def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     return event
 
 
+def _json(event: object, **_options: object) -> str:
+    """One line of ASCII, whatever the encoding of the stream. The faster encoder leaves other letters as they are, and
+    refuses lone surrogates, such as names of files may have.
+    """
+    with contextlib.suppress(UnicodeEncodeError):
+        line = msgspec.json.encode(event, enc_hook=repr).decode()
+        if line.isascii():
+            return line
+    return json.dumps(event, default=repr, separators=(",", ":"))
+
+
 def _renderers(is_pretty: bool, target: TextIO) -> list[Processor]:
     if is_pretty:
         return [
@@ -89,5 +102,5 @@ def _renderers(is_pretty: bool, target: TextIO) -> list[Processor]:
     return [
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(),
+        structlog.processors.JSONRenderer(_json),
     ]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -26,6 +27,8 @@ from server.engine_collector import EngineCollector, FiguresPort
 from server.request_record import CURRENT, RequestRecord
 from server.vllm_collector import VllmCollector
 from server.volume_collector import VolumeCollector
+
+MetricT = TypeVar("MetricT", Counter, Histogram)
 
 FIRST_TEXT_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 80, 160)
 DURATION_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1920)
@@ -65,6 +68,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._models = models
         self._clock = clock
+        self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], Any] = {}
         self._make_request_metrics()
         self._make_http_metrics()
         self._engines = EngineCollector(models)
@@ -84,18 +88,26 @@ class Metrics:
         """See ``Telemetry``. What is no registered id is counted as ``unknown``: labels are for ever."""
         return Observation(self, model if self._models.knows(model) else UNKNOWN, operation, self._clock)
 
+    def of(self, metric: MetricT, *labels: str) -> MetricT:
+        """The part of ``metric`` with these labels. prometheus-client finds it anew each time, ten times as slowly."""
+        try:
+            child: MetricT = self._children[metric, labels]
+        except KeyError:
+            child = self._children[metric, labels] = metric.labels(*labels)
+        return child
+
     def rejected(self, reason: str) -> None:
-        self.rejections.labels(reason).inc()
+        self.of(self.rejections, reason).inc()
 
     def key_spent(self, key: str, usage: Usage) -> None:
         """What a request has cost its key, as the ledger has it: what was sent before it broke off included."""
-        self.key_tokens.labels(key or NO_KEY, "input").inc(usage.prompt_tokens)
-        self.key_tokens.labels(key or NO_KEY, "output").inc(usage.completion_tokens)
+        self.of(self.key_tokens, key or NO_KEY, "input").inc(usage.prompt_tokens)
+        self.of(self.key_tokens, key or NO_KEY, "output").inc(usage.completion_tokens)
 
     def http_finished(self, route: str, method: str, status: int, seconds: float) -> None:
-        verb = method if method in _METHODS else "other"
-        self.http_requests.labels(route, verb, f"{status // 100}xx").inc()
-        self.http_duration.labels(route, verb, f"{status // 100}xx").observe(seconds)
+        labels = (route, method if method in _METHODS else "other", f"{status // 100}xx")
+        self.of(self.http_requests, *labels).inc()
+        self.of(self.http_duration, *labels).observe(seconds)
 
     def _own_families(self) -> Iterator[Metric]:
         yield from self._engines.collect()
@@ -185,7 +197,7 @@ class Observation:
 
     def first_text(self) -> None:
         seconds = self._clock() - self._began
-        self._metrics.first_text.labels(self._model).observe(seconds)
+        self._metrics.of(self._metrics.first_text, self._model).observe(seconds)
         self._record.first_text_s = seconds
 
     def finished(self, choices: Sequence[Finished]) -> None:
@@ -200,25 +212,25 @@ class Observation:
         record.prefill_s = max((choice.timings.prefill_s for choice in choices), default=0.0)
         record.decode_s = max((choice.timings.decode_s for choice in choices), default=0.0)
         reason = _REASONS.get(record.finish_reason, record.finish_reason)
-        metrics.requests.labels(model, self._operation, reason).inc()
-        metrics.duration.labels(model).observe(self._clock() - self._began)
-        metrics.queue.labels(model).observe(record.queue_s)
-        metrics.prefill.labels(model).observe(record.prefill_s)
-        metrics.decode.labels(model).observe(record.decode_s)
+        metrics.of(metrics.requests, model, self._operation, reason).inc()
+        metrics.of(metrics.duration, model).observe(self._clock() - self._began)
+        metrics.of(metrics.queue, model).observe(record.queue_s)
+        metrics.of(metrics.prefill, model).observe(record.prefill_s)
+        metrics.of(metrics.decode, model).observe(record.decode_s)
         later = [choice for choice in choices if choice.usage.completion_tokens > 1]
         if tokens := sum(choice.usage.completion_tokens - 1 for choice in later):
             spent_s = sum(choice.timings.decode_s for choice in later)
-            metrics.token_time.labels(model).observe(spent_s / tokens)
-        metrics.prompt_tokens.labels(model).observe(record.prompt_tokens)
-        metrics.generation_tokens.labels(model).observe(record.completion_tokens)
+            metrics.of(metrics.token_time, model).observe(spent_s / tokens)
+        metrics.of(metrics.prompt_tokens, model).observe(record.prompt_tokens)
+        metrics.of(metrics.generation_tokens, model).observe(record.completion_tokens)
 
     def failed(self, error: NibbleError) -> None:
         self._record.outcome, self._record.error = "error", error.kind
         # Apart, since alerts ring for errors: whoever runs the server can do nothing about what clients get wrong.
         reason = "refused" if is_refusal(error) else "error"
-        self._metrics.requests.labels(self._model, self._operation, reason).inc()
-        self._metrics.errors.labels(self._operation, error.kind).inc()
+        self._metrics.of(self._metrics.requests, self._model, self._operation, reason).inc()
+        self._metrics.of(self._metrics.errors, self._operation, error.kind).inc()
 
     def aborted(self) -> None:
         self._record.outcome = "aborted"
-        self._metrics.requests.labels(self._model, self._operation, "abort").inc()
+        self._metrics.of(self._metrics.requests, self._model, self._operation, "abort").inc()

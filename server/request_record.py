@@ -41,12 +41,15 @@ class RequestRecord:
 
     def known(self) -> dict[str, str | int | float]:
         """The fields that have a value; seconds to the tenth of a millisecond."""
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {
-            name: round(value, 4) if isinstance(value, float) else value
-            for name, value in values
-            if value is not None
-        }
+        known: dict[str, str | int | float] = {}
+        for name in _NAMES:
+            value = getattr(self, name)
+            if value is not None:
+                known[name] = round(value, 4) if isinstance(value, float) else value
+        return known
+
+
+_NAMES = tuple(field.name for field in fields(RequestRecord))
 
 
 CURRENT: ContextVar[RequestRecord | None] = ContextVar("nibble_request", default=None)

@@ -26,6 +26,9 @@ ChoiceEvent = TextualDelta | ToolCallStarted | ToolCallDelta | Finished
 _PADDING = b"0" * 64
 """Text and padding together are a multiple of this long, so that the length of a chunk tells little."""
 _PADDED_END = b'"}\n\n'
+_MARK = secrets.token_hex(16)
+"""Stands for a text. Random, so that no model name or other field can hold it."""
+_QUOTED_MARK = f'"{_MARK}"'.encode()
 _json = msgspec.json.Encoder()
 
 
@@ -129,11 +132,9 @@ class ChunkEncoder(ABC):
     def _begin(self, event: TextualDelta, parts: list[bytes]) -> list[bytes]:
         self._open(event, parts)
         choice, kind = event.choice, type(event)
-        # Random, so that no model name or other field can hold it.
-        mark = secrets.token_hex(16)
         make = self.text_chunk if kind is TextDelta else self.reasoning_chunk
-        chunk = make(choice, mark, "" if self._include_obfuscation else msgspec.UNSET)
-        form = self._forms[choice, kind] = frame(chunk).split(f'"{mark}"'.encode()) if chunk else []
+        chunk = make(choice, _MARK, "" if self._include_obfuscation else msgspec.UNSET)
+        form = self._forms[choice, kind] = frame(chunk).split(_QUOTED_MARK) if chunk else []
         return form
 
     def _open(self, event: ChoiceEvent, parts: list[bytes]) -> None:
