@@ -7,9 +7,11 @@ configuration and tells one row after the other, then what a worker would choose
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -20,6 +22,8 @@ from engine.backend import Backend
 from engine.config import EngineConfig, ModelFacts
 from engine.errors import NibbleError
 from engine.loader import load_generator
+from engine.native import library
+from engine.patience import Patience
 
 PREFILL_CHUNKS = (16, 32, 64, 96, 128, 256, 512)
 DECODE_WIDTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -51,18 +55,31 @@ Line = Rate | Chosen | Failed
 
 def measure_rates(
     backend: Backend,
+    patience: Patience,
     chunks: Sequence[int] = PREFILL_CHUNKS,
     widths: Sequence[int] = DECODE_WIDTHS,
     *,
     repeats: int = _REPEATS,
 ) -> Iterator[Rate]:
-    """The best of a few runs each, since noise only ever makes a run slower."""
+    """The best of a few runs each, since noise only ever makes a run slower; as patient as the steps of a worker."""
     for chunk in chunks:
         if chunk <= min(backend.batch_tokens, backend.slot_tokens):
-            yield Rate("prefill", chunk, chunk / min(_prefill_s(backend, chunk) for _ in range(repeats)))
+            yield Rate(
+                "prefill", chunk, chunk / _least_s(partial(_prefill_s, backend, chunk), patience, repeats)
+            )
     for width in widths:
         if width <= min(backend.slots, backend.batch_tokens):
-            yield Rate("decode", width, width / min(_decode_s(backend, width) for _ in range(repeats)))
+            yield Rate(
+                "decode", width, width / _least_s(partial(_decode_s, backend, width), patience, repeats)
+            )
+
+
+def _least_s(run_s: Callable[[], float], patience: Patience, repeats: int) -> float:
+    least_s = math.inf
+    for _ in range(repeats):
+        least_s = min(least_s, run_s())
+        patience.after_step()
+    return least_s
 
 
 def _prefill_s(backend: Backend, chunk: int) -> float:
@@ -104,7 +121,8 @@ def main() -> None:
     try:
         chosen = load_generator(config).facts
         wide = msgspec.structs.replace(config, context=_CONTEXT, parallel=max(DECODE_WIDTHS))
-        for rate in measure_rates(load_generator(wide).backend):
+        patience = Patience(chosen.threads, library.set_patience)
+        for rate in measure_rates(load_generator(wide).backend, patience):
             write(rate)
     except NibbleError as error:
         write(Failed(error.message))

@@ -302,13 +302,12 @@ class Engine:
 
     def _push(self, piece: Piece) -> None:
         stream = self._reader(piece.request)
-        if not isinstance(stream, EventStream) or stream.is_over:
+        if not isinstance(stream, EventStream):
             return
-        stream.push(piece)
         if piece.finish is not None:
             self._pace.learn_answer(piece.finish.completion_tokens)
-        if stream.is_over and stream.choices_left and self._worker is not None:
-            # Its reader is too slow. It may not come back for long, and must not hold a place until then.
+        if stream.push(piece) and self._worker is not None:
+            # Its reader may not come back for long, and must not hold a place until then.
             self._worker.send(frames.Cancel(piece.request))
 
     def _fail(self, failure: frames.Failure) -> None:

@@ -33,10 +33,12 @@ class EventStream:
         """Whether nothing more will be pushed: every choice has ended, or the request failed."""
         return self.choices_left == 0 or self._error is not None
 
-    def push(self, event: Accepted | Piece) -> None:
-        """Add an event. A reader that leaves too much unread fails, since memory is not for slow readers."""
-        if self.is_over:
-            return
+    def push(self, event: Accepted | Piece) -> bool:
+        """Add an event; nothing once it is over. Whether this ends the stream as one that is read too slowly: its
+        reader fails, since memory is not for such.
+        """
+        if self.choices_left == 0 or self._error is not None:
+            return False
         self._unread.append(event)
         if isinstance(event, Piece):
             self._unread_bytes += _EVENT_BYTES + len(event.text)
@@ -47,6 +49,7 @@ class EventStream:
             elif self._unread_bytes > MAX_UNREAD_BYTES:
                 self._error = RequestTimeout("the answer is read too slowly: too much of it waits unread")
         self._wake()
+        return self._error is not None
 
     def fail(self, error: NibbleError) -> None:
         """End the stream with ``error``, behind what is unread. The first failure stands."""

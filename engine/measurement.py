@@ -23,6 +23,8 @@ from engine.contention import Contention
 from engine.errors import ErrorRecord, InvalidRequest, ModelLoadFailed, NibbleError
 from engine.job_pipe import Failed
 from engine.loader import load_generator
+from engine.native import library
+from engine.patience import Patience
 from engine.perplexity import WINDOW, score_text
 from engine.prompt_reader import Vocabulary
 
@@ -108,9 +110,10 @@ def measure(order: Measure) -> Measured:
             f"the text has {len(tokens)} tokens, and fewer than {LEAST_TOKENS} tell nothing: give a longer one",
             param="text",
         )
+    patience = Patience(loaded.facts.threads, library.set_patience)
     window = min(WINDOW, loaded.facts.context_trained or WINDOW)
     try:
-        rates = _rates(backend, min(CHUNK, window), loaded.facts.threads)
+        rates = _rates(backend, patience, min(CHUNK, window), loaded.facts.threads)
         scores = score_text(
             backend,
             tokens,
@@ -119,7 +122,7 @@ def measure(order: Measure) -> Measured:
             progress=lambda done, whole: _tell(Read(done, whole)),
         )
         # Once more, with some time in between: what disturbs a machine does so for seconds on end.
-        rates = _best(rates, _rates(backend, min(CHUNK, window), loaded.facts.threads))
+        rates = _best(rates, _rates(backend, patience, min(CHUNK, window), loaded.facts.threads))
     except DecodeFailed as error:
         raise ModelLoadFailed(f"{config.model_id} loads and cannot compute: {error}") from error
     if not bool(np.isfinite(scores).all()):
@@ -147,10 +150,10 @@ class _Rates(NamedTuple):
     waited: float | None
 
 
-def _rates(backend: Backend, chunk: int, threads: int) -> _Rates:
+def _rates(backend: Backend, patience: Patience, chunk: int, threads: int) -> _Rates:
     contention = Contention(threads)
-    (prefill,) = measure_rates(backend, (chunk,), (), repeats=_PREFILLS)
-    alone, together = measure_rates(backend, (), WIDTHS, repeats=_DECODES)
+    (prefill,) = measure_rates(backend, patience, (chunk,), (), repeats=_PREFILLS)
+    alone, together = measure_rates(backend, patience, (), WIDTHS, repeats=_DECODES)
     return _Rates(prefill.tokens_per_s, alone.tokens_per_s, together.tokens_per_s, contention.share())
 
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.backend import Logits
+from engine.calibration import measure_rates
 from engine.contention import Contention
 from engine.patience import HASTY_US, PATIENT_US, Patience
+from tests.fakes.backend import FakeBackend, HashModel
 
 
 class _Machine:
@@ -112,3 +115,16 @@ def test_where_no_kernel_counts_nobody_is_told_to_be_patient(machine: _Machine, 
         patience.after_step()
     assert machine.told == []
     assert looks == [2], "it looked once, and not at each step"
+
+
+def test_a_measurement_waits_as_a_worker_does(machine: _Machine) -> None:
+    class _Beside(FakeBackend):
+        """Computes beside somebody else."""
+
+        def decode(self, count: int, outputs: int) -> Logits:
+            machine.pass_time(0.6, ran_s=0.5, waited_s=0.5)
+            return super().decode(count, outputs)
+
+    rates = list(measure_rates(_Beside(HashModel(64, (5, 6))), machine.patience(), (16,), (1,)))
+    assert [(rate.kind, rate.size) for rate in rates] == [("prefill", 16), ("decode", 1)]
+    assert machine.told == [PATIENT_US, HASTY_US]
