@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
@@ -106,11 +106,3 @@ class Fold:
             for index, end in sorted(self._finished.items())
         )
         return Generation(tuple(choices), self.usage)
-
-
-async def collect(steps: AsyncIterable[list[Event]]) -> Generation:
-    """Run a stream to its end and return what it adds up to."""
-    fold = Fold()
-    async for events in steps:
-        fold.add(events)
-    return fold.result()

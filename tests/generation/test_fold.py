@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from engine.errors import InternalError
 from generation.events import Event, Finished, ReasoningDelta, Started, TextDelta, Timings, Usage
-from generation.fold import Choice, Fold, collect
+from generation.fold import Choice, Fold
 
 
 def test_choices_come_in_the_order_of_their_index_and_usage_adds_up() -> None:
@@ -42,14 +40,6 @@ def test_half_an_answer_is_never_a_whole_one(events: list[Event]) -> None:
     fold.add(events)
     with pytest.raises(InternalError):
         fold.result()
-
-
-async def test_collect_runs_a_stream_to_its_end() -> None:
-    async def steps() -> AsyncIterator[list[Event]]:
-        yield [Started(1)]
-        yield [TextDelta(0, "a"), Finished(0, "stop", Usage(1, 0, 1))]
-
-    assert (await collect(steps())).choices[0].text == "a"
 
 
 def test_reasoning_is_gathered_apart() -> None:

@@ -5,7 +5,7 @@ import msgspec
 from engine.events import Accepted, Piece
 from engine.prompt import TextPrompt
 from generation.events import Finished, Started, TextDelta, Usage
-from generation.fold import collect
+from generation.fold import Fold
 from generation.generate import generate
 from generation.request import GenerationRequest
 from tests.fakes.engine import FakeEngine, Script, end, piece
@@ -51,7 +51,10 @@ async def test_the_likeliest_per_token_are_told_and_all_are_counted() -> None:
 
 
 async def test_the_whole_answer_is_the_fold_of_the_best() -> None:
-    whole = await collect(generate(FakeEngine(TWO_PROMPTS), asking(prompts=2, n=1, best_of=3)))
+    fold = Fold()
+    async for events in generate(FakeEngine(TWO_PROMPTS), asking(prompts=2, n=1, best_of=3)):
+        fold.add(events)
+    whole = fold.result()
     assert [(choice.index, choice.text) for choice in whole.choices] == [(0, "b"), (1, "d")]
     assert whole.usage == Usage(9, 0, 9)
 
