@@ -7,6 +7,7 @@ alone, to notice that a client went away takes a task for each request that runs
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, TypedDict
 
 from starlette.types import Scope, Send
@@ -21,6 +22,8 @@ class Connection(TypedDict):
     """The server's own."""
     gone: asyncio.Future[None]
     """Done when there is no connection any more."""
+    drop: Callable[[], None]
+    """End it at once. To close it waits until what was sent is read."""
 
 
 def connection_of(scope: Scope) -> Connection | None:

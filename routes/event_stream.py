@@ -61,7 +61,13 @@ class EventStream(Response):
         }
         outbox = Outbox(start, send, send if connection is None else connection["send"])
         work = asyncio.create_task(self._fill(outbox))
-        outbox.watch(self._policy.send_timeout_s, work.cancel)
+
+        def give_up() -> None:
+            work.cancel()
+            if connection is not None:
+                connection["drop"]()
+
+        outbox.watch(self._policy.send_timeout_s, give_up)
         if self._policy.ping_s:
             outbox.ping(self._policy.ping_s, _PING)
         try:

@@ -1,12 +1,16 @@
-"""uvicorn's HTTP protocol, with what it lacks: limits on how long a request may take to arrive, and on its headers.
+"""uvicorn's HTTP protocol, with what it lacks: limits on how long a request may take to arrive, and on its headers, and
+on how long its answer may stay unread.
 
 Without them a client that sends a byte a minute holds a connection for ever, and one endless header line all
-memory: httptools collects a line until its end, and uvicorn has no clock before the headers are whole.
+memory: httptools collects a line until its end, and uvicorn has no clock before the headers are whole. And a
+connection that is closed with something unsent is not gone before its client has read that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -22,6 +26,8 @@ _STATUS: Final = {
     408: b"408 Request Timeout",
     431: b"431 Request Header Fields Too Large",
 }
+_USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
+"""Linux has it."""
 _GRACE_S: Final = 5.0
 """Beyond the time for a body, so that the route that reads it can say so first, in its own words."""
 
@@ -88,7 +94,7 @@ class HttpProtocol(HttpToolsProtocol):
         # The task that answers has not begun yet.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and cycle.scope is self.scope:
-            connection = Connection(send=cast(Send, cycle.send), gone=self._gone)
+            connection = Connection(send=cast(Send, cycle.send), gone=self._gone, drop=self.transport.abort)
             self.scope["extensions"] = {CONNECTION: cast(dict[object, object], connection)}
 
     def on_body(self, body: bytes) -> None:
@@ -100,6 +106,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_headers = True
         self._stop_timer()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size() and _USER_TIMEOUT is not None:
+            # To close it waits until all is read. The kernel knows best whether anything still is.
+            raw = self.transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):  # it is lost already
+                raw.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, round(self.limits.send_timeout_s * 1000))
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls when its parser, or one of the callbacks above, raises."""

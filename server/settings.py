@@ -185,7 +185,9 @@ class Settings(BaseSettings):
 
     def receipt_limits(self) -> ReceiptLimits:
         """The part for the HTTP protocol."""
-        return ReceiptLimits(self.header_timeout_s, int(self.max_header_bytes), self.body_timeout_s)
+        return ReceiptLimits(
+            self.header_timeout_s, int(self.max_header_bytes), self.body_timeout_s, self.send_timeout_s
+        )
 
     def request_policy(self) -> RequestPolicy:
         """The part for ``routes``."""

@@ -95,7 +95,7 @@ def exchange(body: Body, standing: Standing = Standing.SENT, *, is_over: bool = 
     return Exchange(body, stream, standing)
 
 
-def test_what_was_begun_is_suspect_and_what_waited_is_not() -> None:
+async def test_what_was_begun_is_suspect_and_what_waited_is_not() -> None:
     begun, waiting, over = asking("begun"), asking("waiting"), asking("over")
     found = suspects(
         [
@@ -107,7 +107,7 @@ def test_what_was_begun_is_suspect_and_what_waited_is_not() -> None:
     assert found == [begun]
 
 
-def test_of_what_is_still_to_be_read_the_first_of_each_thread_is_suspect() -> None:
+async def test_of_what_is_still_to_be_read_the_first_of_each_thread_is_suspect() -> None:
     constrained = [
         msgspec.structs.replace(asking(f"constrained {n}"), constraint=Regex("a")) for n in range(2)
     ]

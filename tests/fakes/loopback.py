@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,6 +25,11 @@ class Loopback:
 
     def begin_stop(self) -> None:
         self._server.should_exit = True
+
+    async def all_gone(self) -> None:
+        """Return when there is no connection any more."""
+        while self._server.server_state.connections:  # noqa: ASYNC110 - uvicorn tells nobody
+            await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
         """Return when every request has ended: the server waits for them."""
@@ -50,11 +55,23 @@ async def send_request(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Send one POST and return before its answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(_post(path, body))
+    await writer.drain()
+    return reader, writer
+
+
+@contextmanager
+def deaf_request(port: int, path: str, body: dict[str, object]) -> Iterator[None]:
+    """Send one POST, and read nothing."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(_post(path, body))
+        yield
+
+
+def _post(path: str, body: dict[str, object]) -> bytes:
     raw = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nhost: nibble\r\ncontent-type: application/json\r\n"
         f"content-length: {len(raw)}\r\n\r\n"
     )
-    writer.write(head.encode() + raw)
-    await writer.drain()
-    return reader, writer
+    return head.encode() + raw

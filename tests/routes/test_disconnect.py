@@ -10,10 +10,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from engine.events import Accepted
 from routes.request_policy import RequestPolicy
-from server.http_protocol import HttpProtocol
+from server.http_protocol import HttpProtocol, protocol_with
+from server.receipt_limits import ReceiptLimits
 from tests.fakes.engine import FakeEngine, Gate, Step, answer, piece
 from tests.fakes.house import BODIES, CHAT_PATH, COMPLETIONS_PATH, House
-from tests.fakes.loopback import loopback, send_request
+from tests.fakes.loopback import deaf_request, loopback, send_request
 
 HTTP = pytest.mark.parametrize("http", [HttpToolsProtocol, HttpProtocol], ids=["asgi", "ours"])
 QUEUED: list[Step] = []
@@ -134,16 +135,31 @@ async def test_a_connection_is_kept_for_the_next_request(http: type[HttpToolsPro
         writer.close()
 
 
-async def test_a_client_that_does_not_read_is_given_up() -> None:
-    """Its connection is dropped, and its place is free."""
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_a_client_that_does_not_read_is_dropped(stream: bool) -> None:
+    """A connection that is closed waits until all is read. This one is gone, with all that it holds."""
     much: Step = [piece("x" * 100_000)]
-    house = House(
-        FakeEngine([[Accepted(1, 3)], *[much] * 200, *answer()[-1:]]),
-        RequestPolicy(send_timeout_s=0.05),
-    )
-    async with loopback(house.app, HttpProtocol) as server:
-        reader, writer = await send_request(server.port, CHAT_PATH, BODIES[CHAT_PATH] | {"stream": True})
-        await asyncio.wait_for(house.engine.all_closed.wait(), 5)
-        assert b"[DONE]" not in await reader.read()
+    engine = FakeEngine([[Accepted(1, 3)], *[much] * 400, *answer()[-1:]])
+    house = House(engine, RequestPolicy(send_timeout_s=0.05))
+    limits = ReceiptLimits(send_timeout_s=0.05)
+    async with loopback(house.app, protocol_with(limits)) as server:
+        with deaf_request(server.port, CHAT_PATH, BODIES[CHAT_PATH] | {"stream": stream}):
+            await asyncio.wait_for(engine.all_closed.wait(), 5)
+            async with asyncio.timeout(5):
+                await server.all_gone()
+    assert house.telemetry.last.ends == ["aborted" if stream else "finished"]
+
+
+async def test_a_client_that_reads_slowly_gets_all() -> None:
+    much: Step = [piece("x" * 100_000)]
+    house = House(FakeEngine([[Accepted(1, 3)], *[much] * 100, *answer()[-1:]]))
+    async with loopback(house.app, protocol_with(ReceiptLimits(send_timeout_s=0.05))) as server:
+        reader, writer = await send_request(server.port, CHAT_PATH, BODIES[CHAT_PATH])
+        head = await reader.readuntil(b"\r\n\r\n")
+        left = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        while left:
+            part = await reader.read(500_000)
+            assert part, f"the connection ended {left} bytes too early"
+            left -= len(part)
+            await asyncio.sleep(0.01)
         writer.close()
-    assert house.telemetry.last.ends == ["aborted"]
