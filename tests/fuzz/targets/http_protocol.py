@@ -28,6 +28,9 @@ class _Wire(asyncio.Transport):
         self.written = b""
         self.is_closed = False
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self.is_closed:
             self.written += bytes(data)
