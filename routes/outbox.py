@@ -23,7 +23,8 @@ class Outbox:
         self._send_body = send_body
         self._sends = 0
         self._under_way = 0
-        self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        self._next_look: asyncio.TimerHandle | None = None
+        self._next_ping: asyncio.TimerHandle | None = None
         self._ping: asyncio.Task[None] | None = None
         self.is_open = False
         """From there the answer is a stream, whatever becomes of it."""
@@ -39,14 +40,14 @@ class Outbox:
     async def end(self, blob: bytes) -> None:
         """Send the last, and say that it is."""
         await self.put(b"")
-        self.leave()
+        self._end_pings()
         await self._send_part(blob, more_body=False)
 
     def watch(self, patience_s: float, give_up: Callable[[], object]) -> None:
         """Call ``give_up`` when one send takes longer than ``patience_s`` (or up to twice that: a look at the clock
         for each would cost more than the exact limit is worth).
         """
-        seen = 0
+        loop, seen = asyncio.get_running_loop(), 0
 
         def look() -> None:
             nonlocal seen
@@ -54,9 +55,9 @@ class Outbox:
                 give_up()
                 return
             seen = self._sends
-            self._again(patience_s, look)
+            self._next_look = loop.call_later(patience_s, look)
 
-        self._again(patience_s, look)
+        self._next_look = loop.call_later(patience_s, look)
 
     def ping(self, interval_s: float, blob: bytes) -> None:
         """Send ``blob`` each ``interval_s`` seconds from now on, unless something else is under way."""
@@ -64,15 +65,20 @@ class Outbox:
         def send_ping() -> None:
             if self.is_open and not self._under_way:
                 self._ping = asyncio.create_task(self._send_ping(blob))
-            self._again(interval_s, send_ping)
+            self._next_ping = loop.call_later(interval_s, send_ping)
 
-        self._again(interval_s, send_ping)
+        loop = asyncio.get_running_loop()
+        self._next_ping = loop.call_later(interval_s, send_ping)
 
     def leave(self) -> None:
         """End the watch and the pings. Harmless when repeated."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._end_pings()
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    def _end_pings(self) -> None:
+        if self._next_ping is not None:
+            self._next_ping.cancel()
         if self._ping is not None:
             self._ping.cancel()
 
@@ -87,6 +93,3 @@ class Outbox:
             await self._send_body({"type": "http.response.body", "body": blob, "more_body": more_body})
         finally:
             self._under_way -= 1
-
-    def _again(self, seconds: float, act: Callable[[], None]) -> None:
-        self._timers[act] = asyncio.get_running_loop().call_later(seconds, act)

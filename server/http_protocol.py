@@ -28,6 +28,7 @@ _STATUS: Final = {
 }
 _USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 """Linux has it."""
+_MOST_MILLISECONDS: Final = 2**31 - 1
 _GRACE_S: Final = 5.0
 """Beyond the time for a body, so that the route that reads it can say so first, in its own words."""
 
@@ -112,8 +113,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.get_write_buffer_size() and _USER_TIMEOUT is not None:
             # To close it waits until all is read. The kernel knows best whether anything still is.
             raw = self.transport.get_extra_info("socket")
+            milliseconds = min(max(1, round(self.limits.send_timeout_s * 1000)), _MOST_MILLISECONDS)
             with contextlib.suppress(OSError):  # it is lost already
-                raw.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, round(self.limits.send_timeout_s * 1000))
+                raw.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds)
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls when its parser, or one of the callbacks above, raises."""

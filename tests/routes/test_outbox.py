@@ -81,6 +81,17 @@ async def test_a_send_that_never_ends_is_given_up() -> None:
     connection.outbox.leave()
 
 
+async def test_the_end_is_given_up_as_well() -> None:
+    connection, given_up = Connection(), asyncio.Event()
+    connection.outbox.watch(0.01, given_up.set)
+    connection.reads.clear()
+    ending = asyncio.create_task(connection.outbox.end(b"z"))
+    await asyncio.wait_for(given_up.wait(), 5)
+    ending.cancel()
+    await asyncio.wait({ending})
+    connection.outbox.leave()
+
+
 async def test_a_stream_that_is_slow_to_be_made_is_not_given_up() -> None:
     connection, given_up = Connection(), asyncio.Event()
     connection.outbox.watch(0.001, given_up.set)

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -39,6 +40,24 @@ def test_json_where_nobody_looks_and_one_object_a_line() -> None:
         "info",
     )
     assert str(line["timestamp"]).endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("caf\u00e9", "caf\u00e9"),
+        ("of a name \udcff", "of a name \udcff"),
+        (2**70, 2**70),
+        ((1, "b"), [1, "b"]),
+        (Path("a/b"), repr(Path("a/b"))),
+    ],
+)
+def test_whatever_is_told_is_a_line_of_ascii(value: object, expected: object) -> None:
+    stream = io.StringIO()
+    configure_log("json", "info", stream)
+    structlog.get_logger().info("told", value=value)
+    assert stream.getvalue().isascii()
+    assert [line["value"] for line in written(stream)] == [expected]
 
 
 def test_pretty_where_somebody_looks() -> None:
