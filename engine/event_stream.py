@@ -37,7 +37,7 @@ class EventStream:
         """Add an event; nothing once it is over. Whether this ends the stream as one that is read too slowly: its
         reader fails, since memory is not for such.
         """
-        if self.choices_left == 0 or self._error is not None:
+        if self.is_over:
             return False
         self._unread.append(event)
         if isinstance(event, Piece):

@@ -82,7 +82,7 @@ class ServerProcess(uvicorn.Server):
         gc.enable()
         gc.collect()
         gc.freeze()
-        # What requests leave is mostly no garbage for it: it looks for that ten times less often than by default.
+        # What requests leave is mostly freed without it.
         gc.set_threshold(_COLLECTED_AT)
         await self._leaving.wait()
 

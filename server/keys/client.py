@@ -129,7 +129,7 @@ class Client:
 
 
 class HeldPlace(AbstractAsyncContextManager[None]):
-    """A place of a key. A class, since every request enters one, and a generator takes several times as long."""
+    """A place of a key. No generator, since every request enters one, and the event loop registers each of those."""
 
     def __init__(self, places: Places, refusal: Callable[[float | None], RateLimited]) -> None:
         self._places = places
