@@ -89,7 +89,7 @@ class Metrics:
         return Observation(self, model if self._models.knows(model) else UNKNOWN, operation, self._clock)
 
     def of(self, metric: MetricT, *labels: str) -> MetricT:
-        """The part of ``metric`` with these labels. prometheus-client finds it anew each time, some six times as slowly."""
+        """The part of ``metric`` with these labels. prometheus-client looks it up anew, six times as slowly."""
         try:
             child: MetricT = self._children[metric, labels]
         except KeyError:
