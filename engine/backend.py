@@ -47,6 +47,8 @@ class Backend(Protocol):
     output_rows: int
     """Tokens of one step that can have logits."""
     vocabulary_size: int
+    is_one_pass: bool
+    """Whether a step reads the weights once, whichever slots it computes and however many tokens of each."""
     shares_prefixes: bool
     """Whether a slot can be cut to its first tokens. Recurrent memory cannot: it holds one state, not tokens."""
     batch: Batch

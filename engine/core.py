@@ -69,6 +69,7 @@ class EngineCore:
             budget or StepBudget(target_s=0.25, maximum=backend.batch_tokens),
             batch_tokens=backend.batch_tokens,
             output_rows=backend.output_rows,
+            is_one_pass=backend.is_one_pass,
             clock=clock,
             store=store,
             holds_back=self._fetcher.hold if self._fetcher else None,

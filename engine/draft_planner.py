@@ -38,11 +38,11 @@ class DraftPlanner:
     """Part of the scheduler. Owned by the worker's engine thread."""
 
     def __init__(
-        self, budget: StepBudget, model: DraftModel | None = None, *, is_partitioned: bool = True
+        self, budget: StepBudget, model: DraftModel | None = None, *, is_one_pass: bool = False
     ) -> None:
-        """``is_partitioned``: each sequence has a KV buffer of its own, which makes unequal drafts dear."""
+        """Without ``is_one_pass`` drafts take passes of their own, one for each length; see ``engine.backend``."""
         self._budget = budget
-        self._is_partitioned = is_partitioned
+        self._is_one_pass = is_one_pass
         self._model = model
         self._common = Trust(_FIRST_TRUST, _MEMORY_TOKENS)
         """In the draft model, over all sequences."""
@@ -73,9 +73,9 @@ class DraftPlanner:
             sequence.drafts_of = sequence.drafter
             if not len(sequence.drafts):
                 undrafted.append(sequence)
-            elif not self._is_partitioned:
+            elif self._is_one_pass:
                 left -= len(sequence.drafts)
-        if self._is_partitioned:
+        if not self._is_one_pass:
             self._level(decodes, room, must=probes)
         drafts = sum(len(sequence.drafts) for sequence in decodes)
         if probes and drafts:
@@ -90,9 +90,9 @@ class DraftPlanner:
 
         With ``must`` some are left where there are any, even if the step is thought to be faster without.
 
-        With a KV buffer for each sequence, llama.cpp computes what is longer in passes of its own, one for each length,
-        of which each reads all weights (llama-batch.cpp, split_equal). So there are two lengths at most, and a few
-        drafts in a wide step cost more than they bring.
+        With a KV buffer for each sequence, llama.cpp itself computes what is longer in passes of its own, one for each
+        length, of which each reads all weights (llama-batch.cpp, split_equal). So there are two lengths at most, and a
+        few drafts in a wide step cost more than they bring.
         """
         drafting = [sequence for sequence in decodes if len(sequence.drafts)]
         drafting.sort(key=lambda sequence: len(sequence.drafts), reverse=True)

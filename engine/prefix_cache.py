@@ -253,9 +253,9 @@ class PrefixCache:
     def _cheapest(self, but: int | None = None) -> int:
         """The free slot to take: empty rather than not, and of those that hold something the longest unused.
 
-        Slots with buffers of their own are computed together only where they are neighbours (``Plan.batch``), and each
-        gap between them costs a pass over all weights in every step. So where what is lost is saved, for which it is
-        restored in milliseconds, the slot is taken that leaves the fewest gaps.
+        Slots with buffers of their own are computed together only where they are neighbours (``Plan.batch``): each gap
+        between them costs time in every step, without scripts/joined_passes.h that of a pass over all weights. So where
+        what is lost is saved, for which it is restored in milliseconds, the slot is taken that leaves the fewest gaps.
         """
         free = np.flatnonzero(~self._is_busy)
         if but is not None and free.size > 1:

@@ -97,9 +97,9 @@ class Plan:
     def batch(self) -> list[tuple[Sequence, Chunk | None, int]]:
         """Who computes in this step, by a decode or a chunk, and gets how many rows of logits; in order of slots.
 
-        Of slots with buffers of their own, llama.cpp computes only neighbours in one pass, and in rising order, and
-        each pass reads all weights: eight in falling order took twice as long. Of a chunk between two decodes, the
-        first token goes with them, and so it parts nobody.
+        Of slots with buffers of their own, attention is computed together only for neighbours, in rising order, and
+        without scripts/joined_passes.h all else too, in passes that each read all weights: eight in falling order took
+        twice as long. Of a chunk between two decodes, the first token goes with them, and so it parts nobody.
         """
         parts: list[tuple[Sequence, Chunk | None, int]] = [
             (sequence, None, 1 + len(sequence.drafts)) for sequence in self.decodes
@@ -139,6 +139,7 @@ class Scheduler:
         *,
         batch_tokens: int,
         output_rows: int,
+        is_one_pass: bool,
         clock: Callable[[], float],
         store: PrefixStore | None = None,
         holds_back: Callable[[Sequence], bool] | None = None,
@@ -152,7 +153,8 @@ class Scheduler:
         self._batch_tokens = batch_tokens
         self._output_rows = output_rows
         self._clock = clock
-        self._drafting = DraftPlanner(budget, draft_model, is_partitioned=not cache.is_pooled)
+        self._is_one_pass = is_one_pass
+        self._drafting = DraftPlanner(budget, draft_model, is_one_pass=is_one_pass)
         self._waiting = WaitingQueue()
         self._running: list[Sequence] = []
         self._turns = AdapterTurns(budget.target_s)
@@ -345,8 +347,7 @@ class Scheduler:
         )
         self._turns.took(elapsed_s)
         if drafted and not plan.chunks and decode_tokens == width:
-            # In a pool, all are computed in one pass, however long each is.
-            drafting = None if self._cache.is_pooled else sum(len(each.drafts) > 0 for each in plan.decodes)
+            drafting = None if self._is_one_pass else sum(len(each.drafts) > 0 for each in plan.decodes)
             self._budget.learn_check(
                 decode_width=width, drafts=drafted, elapsed_s=elapsed_s, drafting=drafting
             )

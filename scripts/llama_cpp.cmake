@@ -22,26 +22,15 @@ if(NOT MSVC AND NOT CMAKE_VERSION VERSION_LESS 3.19)
         PROPERTIES COMPILE_OPTIONS "${NIBBLE_COPIED_WITH}")
 endif()
 
-# Threads that wait for each other are as patient as they are told to be. What OpenMP's barrier stands in is a file of C,
-# where no macro can stand for it: this is the copy that pip has unpacked to build from.
-set(NIBBLE_BARRIER_FILE "${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-cpu/ggml-cpu.c")
-set(NIBBLE_BARRIER_HEAD "void ggml_barrier(struct ggml_threadpool * tp) {\n")
-set(NIBBLE_BARRIER_OPENMP "#ifdef GGML_USE_OPENMP\n    #pragma omp barrier\n")
-file(READ "${NIBBLE_BARRIER_FILE}" NIBBLE_BARRIER_TEXT)
-string(FIND "${NIBBLE_BARRIER_TEXT}" "nibble_barrier" NIBBLE_BARRIER_DONE)
-string(FIND "${NIBBLE_BARRIER_TEXT}" "${NIBBLE_BARRIER_HEAD}" NIBBLE_BARRIER_FOUND)
-string(FIND "${NIBBLE_BARRIER_TEXT}" "${NIBBLE_BARRIER_OPENMP}" NIBBLE_BARRIER_OPENMP_FOUND)
-if(NIBBLE_BARRIER_FOUND EQUAL -1 OR NIBBLE_BARRIER_OPENMP_FOUND EQUAL -1)
-    if(NIBBLE_BARRIER_DONE EQUAL -1)
-        # As a header that does not fit another version does: else half of its speed beside others would go unnoticed.
-        message(FATAL_ERROR "ggml-cpu.c has no barrier as scripts/patient_barrier.h knows it")
-    endif()
-else()
-    string(REPLACE "${NIBBLE_BARRIER_HEAD}"
-        "#include \"${CMAKE_CURRENT_LIST_DIR}/patient_barrier.h\"\n${NIBBLE_BARRIER_HEAD}"
-        NIBBLE_BARRIER_TEXT "${NIBBLE_BARRIER_TEXT}")
-    string(REPLACE "${NIBBLE_BARRIER_OPENMP}"
-        "#if defined(GGML_USE_OPENMP) && defined(__linux__)\n    nibble_barrier(&tp->n_barrier, &tp->n_barrier_passed, n_threads);\n#elif defined(GGML_USE_OPENMP)\n    #pragma omp barrier\n"
-        NIBBLE_BARRIER_TEXT "${NIBBLE_BARRIER_TEXT}")
-    file(WRITE "${NIBBLE_BARRIER_FILE}" "${NIBBLE_BARRIER_TEXT}")
+# Changes of llama.cpp's own lines, in the copy that pip has unpacked to build from. What they include lies beside them.
+# As a header that does not fit another version does, a patch that does not fit ends the build: else half of the speed
+# beside others would go unnoticed.
+include_directories("${CMAKE_CURRENT_LIST_DIR}")
+find_program(NIBBLE_PYTHON NAMES python3 python REQUIRED)
+execute_process(
+    COMMAND "${NIBBLE_PYTHON}" "${CMAKE_CURRENT_LIST_DIR}/apply_patch.py" "${CMAKE_CURRENT_LIST_DIR}/llama_cpp.patch"
+        "${CMAKE_CURRENT_SOURCE_DIR}"
+    RESULT_VARIABLE NIBBLE_PATCHED ERROR_VARIABLE NIBBLE_PATCH_ERROR)
+if(NOT NIBBLE_PATCHED EQUAL 0)
+    message(FATAL_ERROR "scripts/llama_cpp.patch: ${NIBBLE_PATCH_ERROR}")
 endif()

@@ -23,8 +23,17 @@ from typing import BinaryIO
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "llama.txt"
 TRIM = ROOT / "scripts" / "llama_cpp.cmake"
-HEADERS = [
-    ROOT / "scripts" / name for name in ("tile_config.h", "lazy_clear.h", "copy_used.h", "patient_barrier.h")
+PATCHES = [
+    ROOT / "scripts" / name
+    for name in (
+        "tile_config.h",
+        "lazy_clear.h",
+        "copy_used.h",
+        "apply_patch.py",
+        "llama_cpp.patch",
+        "patient_barrier.h",
+        "joined_passes.h",
+    )
 ]
 NOTICE = "building llama.cpp, 2 to 5 minutes on two cores…"
 NINJA_PROGRESS = re.compile(rb"\[(\d+)/(\d+)\]")
@@ -46,7 +55,7 @@ def cmake_args() -> list[str]:
 
 def fingerprint() -> str:
     """A hash of everything that the built library depends on."""
-    texts = [path.read_text() for path in (LOCK, TRIM, *HEADERS)]
+    texts = [path.read_text() for path in (LOCK, TRIM, *PATCHES)]
     parts = [*texts, *cmake_args(), sysconfig.get_platform(), _cpu()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-/* Included into ggml-cpu.c above its barrier (scripts/llama_cpp.cmake): threads that wait for each other as long as
+/* Included into ggml-cpu.c above its barrier (scripts/llama_cpp.patch): threads that wait for each other as long as
  * they are told to, before they sleep.
  *
  * The threads of a graph meet after each operation, some hundred times a step. OpenMP's barrier waits for a number of

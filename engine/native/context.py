@@ -85,6 +85,7 @@ class NativeContext:
             self.slot_tokens = min(self.slot_tokens, slot_tokens)
             self.pool_tokens = pool_tokens
         self.batch_tokens = int(llama.llama_n_batch(self._handle))
+        self.is_one_pass = pool_tokens is not None or library.joins_passes(self._memory)
         self.vocabulary_size = model.vocabulary.size
         self.shares_prefixes = not model.is_recurrent
         self._memory_of_batch = BatchMemory(self.batch_tokens)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import llama_cpp as llama
+from llama_cpp import llama_cpp as bindings
 
 _logger = logging.getLogger("nibble.llama_cpp")
 _LEVELS = {2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
@@ -84,6 +85,18 @@ def _patience_setter() -> Callable[[int], None] | None:
             setter.argtypes, setter.restype = (ctypes.c_int,), None
             return cast("Callable[[int], None]", setter)
     return None
+
+
+def joins_passes(memory: int) -> bool:
+    """Whether slots with buffers of their own are computed in one pass (scripts/joined_passes.h) in this KV cache.
+
+    ``memory`` is that of a context which is not freed. False where this build does not do so, or not for such a model.
+    """
+    joins = getattr(bindings._lib, "nibble_joins_passes", None)
+    if joins is None:
+        return False
+    joins.argtypes, joins.restype = (ctypes.c_void_p,), ctypes.c_bool
+    return bool(joins(memory))
 
 
 def restore_log() -> None:

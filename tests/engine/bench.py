@@ -74,6 +74,7 @@ class Bench:
     draft_s: float = 1e-4
     """Seconds that a step of the draft model takes; one of the other takes a millisecond."""
     draft_most_tokens: int = 1000
+    is_one_pass: bool = False
     shares_prefixes: bool = True
     now_s: float = 0.0
     asks: dict[int, Ask] = field(default_factory=dict)
@@ -92,6 +93,7 @@ class Bench:
             slot_tokens=self.slot_tokens,
             pool_tokens=self.pool_tokens,
             batch_tokens=self.batch_tokens,
+            is_one_pass=self.is_one_pass,
             shares_prefixes=self.shares_prefixes,
         )
         self.disk = None if self.disk_root is None else self._open_disk(self.disk_root)

@@ -113,9 +113,9 @@ def test_few_drafts_in_a_wide_step_are_not_worth_the_pass_they_are_computed_in(
     assert any(len(sequence.drafts) for sequence in sequences) is drafts
 
 
-def test_in_a_pool_drafts_may_differ() -> None:
+def test_in_one_pass_drafts_may_differ() -> None:
     sequences = _reaching([8, 7, 2])
-    DraftPlanner(_cheap(), is_partitioned=False).plan(sequences, room=64)
+    DraftPlanner(_cheap(), is_one_pass=True).plan(sequences, room=64)
     assert [len(sequence.drafts) for sequence in sequences] == [8, 7, 2]
 
 

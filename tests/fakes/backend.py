@@ -74,6 +74,7 @@ class FakeBackend:
         slot_tokens: int = 128,
         pool_tokens: int | None = None,
         batch_tokens: int = 32,
+        is_one_pass: bool = False,
         shares_prefixes: bool = True,
     ) -> None:
         self.model = model
@@ -83,6 +84,7 @@ class FakeBackend:
         self.batch_tokens = batch_tokens
         self.vocabulary_size = model.vocabulary_size
         self.output_rows = slots + 16
+        self.is_one_pass = is_one_pass or pool_tokens is not None
         self.shares_prefixes = shares_prefixes
         # Garbage at first, as in memory that was never written: nobody may rely on zeros.
         self.batch = Batch(
