@@ -303,9 +303,8 @@ class ModelRegistry:
         return msgspec.structs.replace(self._shelf.card(name), sampling=sampling)
 
     def _notice_deaths(self) -> None:
-        now = self._clock()
         for model in self._shelf:
-            model.notice_death(now)
+            model.notice_death(self._clock())
 
     def knows(self, model_id: str) -> bool:
         return self._shelf.knows(model_id)
@@ -379,6 +378,7 @@ class ModelRegistry:
             # wait() neither cancels the load with this request nor raises its error here.
             await asyncio.wait({model.load})
             self._drain.check()
+            model.notice_death(self._clock())  # it may have ended before it was this waiter's turn
         if model.engine is not None and model.state == "ready":
             return model.engine
         if model.failure is not None:

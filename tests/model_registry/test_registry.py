@@ -224,6 +224,33 @@ async def _leased(registry: ModelRegistry, model_id: str) -> str:
         return lease.card.state
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_an_engine_that_dies_as_soon_as_it_is_there_is_given_to_nobody(
+    models: Path, turns: int
+) -> None:
+    """``turns`` of the event loop later: also between the end of the load and the turn of who waits for it."""
+    house = await House(models).started()
+
+    async def is_given_alive() -> bool:
+        async with house.registry.lease("beta") as lease:
+            return lease.engine.failure is None
+
+    waiting = asyncio.create_task(is_given_alive())
+    load = await house.factory.reached(2)
+    before = len(house.factory.engines)
+    load.succeed()
+    while len(house.factory.engines) == before:
+        await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    house.factory.engines[-1].die(ModelLoadFailed("keeps dying"))
+    try:
+        assert await waiting
+    except ModelLoadFailed as error:
+        assert str(error) == "keeps dying"
+    await house.registry.stop()
+
+
 async def test_an_alias_means_a_model_and_is_no_model(models: Path) -> None:
     ModelStore.in_directory(models.parent).add_aliases("alpha", ["gpt-4o-mini", "beta"])
     house = await House(models, preload=("gpt-4o-mini", "alpha")).started()
