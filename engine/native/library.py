@@ -92,11 +92,16 @@ def joins_passes(memory: int) -> bool:
 
     ``memory`` is that of a context which is not freed. False where this build does not do so, or not for such a model.
     """
+    return (joins := passes_joiner()) is not None and joins(memory)
+
+
+@functools.cache
+def passes_joiner() -> Callable[[int], bool] | None:
+    """What tells of a KV cache whether its passes are joined; None where this build joins none."""
     joins = getattr(bindings._lib, "nibble_joins_passes", None)
-    if joins is None:
-        return False
-    joins.argtypes, joins.restype = (ctypes.c_void_p,), ctypes.c_bool
-    return bool(joins(memory))
+    if joins is not None:
+        joins.argtypes, joins.restype = (ctypes.c_void_p,), ctypes.c_bool
+    return cast("Callable[[int], bool] | None", joins)
 
 
 def restore_log() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
+import pytest
 from starlette.types import Message
 
 from routes.outbox import Outbox
@@ -69,26 +71,16 @@ async def test_whoever_puts_waits_for_a_client_that_does_not_read() -> None:
     assert connection.bodies == [b"a"]
 
 
-async def test_a_send_that_never_ends_is_given_up() -> None:
+@pytest.mark.parametrize("send", [Outbox.put, Outbox.end])
+async def test_a_send_that_never_ends_is_given_up(send: Callable[[Outbox, bytes], Awaitable[None]]) -> None:
     connection, given_up = Connection(), asyncio.Event()
     connection.outbox.watch(0.01, given_up.set)
     await connection.outbox.put(b"a")
     connection.reads.clear()
-    putting = asyncio.create_task(connection.outbox.put(b"b"))
+    sending = asyncio.ensure_future(send(connection.outbox, b"z"))
     await asyncio.wait_for(given_up.wait(), 5)
-    putting.cancel()
-    await asyncio.wait({putting})
-    connection.outbox.leave()
-
-
-async def test_the_end_is_given_up_as_well() -> None:
-    connection, given_up = Connection(), asyncio.Event()
-    connection.outbox.watch(0.01, given_up.set)
-    connection.reads.clear()
-    ending = asyncio.create_task(connection.outbox.end(b"z"))
-    await asyncio.wait_for(given_up.wait(), 5)
-    ending.cancel()
-    await asyncio.wait({ending})
+    sending.cancel()
+    await asyncio.wait({sending})
     connection.outbox.leave()
 
 

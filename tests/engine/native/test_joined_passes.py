@@ -95,10 +95,11 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module", params=["off", "on"])
 def pair(tiny: NativeModel, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    if library.passes_joiner() is None:
+        assert not library.set_patience(20), "one patch brings both"
+        pytest.skip("this build of llama.cpp is not ours: it joins no passes")
     pair = Pair(tiny, request.param)
-    if not pair.whole.is_one_pass:
-        pair.close()
-        pytest.skip("this build of llama.cpp joins no passes")
+    assert pair.whole.is_one_pass
     yield pair
     pair.close()
 
