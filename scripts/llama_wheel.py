@@ -33,6 +33,7 @@ PATCHES = [
         "llama_cpp.patch",
         "patient_barrier.h",
         "joined_passes.h",
+        "q4_1_product.h",
     )
 ]
 NOTICE = "building llama.cpp, 2 to 5 minutes on two cores…"

@@ -75,16 +75,26 @@ def set_patience(microseconds: int) -> bool:
 
 @functools.cache
 def _patience_setter() -> Callable[[int], None] | None:
-    try:
-        mapped = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
-        return None  # not Linux, where alone there is such a barrier
-    for kernels in sorted({line.split()[-1] for line in mapped if "/libggml-cpu" in line}):
-        with suppress(OSError, AttributeError):
-            setter = ctypes.CDLL(kernels).nibble_set_patience
+    for kernels in kernel_libraries():
+        with suppress(AttributeError):
+            setter = kernels.nibble_set_patience
             setter.argtypes, setter.restype = (ctypes.c_int,), None
             return cast("Callable[[int], None]", setter)
     return None
+
+
+def kernel_libraries() -> list[ctypes.CDLL]:
+    """ggml's kernels for CPUs as they are loaded here; none where that cannot be told, which Linux alone can."""
+    try:
+        mapped = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    paths = sorted({line.split()[-1] for line in mapped if "/libggml-cpu" in line})
+    libraries = []
+    for path in paths:
+        with suppress(OSError):
+            libraries.append(ctypes.CDLL(path))
+    return libraries
 
 
 def joins_passes(memory: int) -> bool:
