@@ -28,6 +28,7 @@ _KEPT_VARIABLES = (
     "LC_ALL",
     "TMPDIR",
     "LD_LIBRARY_PATH",
+    "LLAMA_CPP_LIB_PATH",  # where llama-cpp-python looks for another build
     "DYLD_LIBRARY_PATH",
     "PYTHONPATH",
 )

@@ -34,6 +34,7 @@ PATCHES = [
         "patient_barrier.h",
         "joined_passes.h",
         "q4_1_product.h",
+        "few_rows_attention.h",
     )
 ]
 NOTICE = "building llama.cpp, 2 to 5 minutes on two cores…"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import platform
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,85 +13,51 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_cpp import _ggml
 
-from engine.native import library
+from tests.fixtures.ggml_graph import F32, Q4_1, GgmlGraph, Tensor
 
 Matrix = npt.NDArray[np.float32]
-_F32, _Q4_1 = 0, 3
-"""enum ggml_type"""
 _BLOCK, _BLOCK_BYTES = 32, 20
 
 
-class _Parameters(ctypes.Structure):
-    """struct ggml_init_params"""
-
-    _fields_ = [("size", ctypes.c_size_t), ("buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
-
-
 class Products:
-    """``ggml_mul_mat`` by itself, through the library's own functions."""
+    """``ggml_mul_mat`` by itself."""
 
     def __init__(self, kernels: ctypes.CDLL) -> None:
-        self._ggml: Any = _ggml.libggml
-        self._compute: Any = kernels.ggml_graph_compute_with_ctx
-        pointers = ("ggml_init", "ggml_new_tensor_2d", "ggml_view_2d", "ggml_mul_mat", "ggml_new_graph")
-        for name in (*pointers, "ggml_get_data"):
-            getattr(self._ggml, name).restype = ctypes.c_void_p
-        self._ggml.ggml_init.argtypes = (_Parameters,)
+        self._kernels = kernels
 
-    def quantize(self, values: Matrix) -> npt.NDArray[np.uint8]:
+    @staticmethod
+    def quantize(values: Matrix) -> npt.NDArray[np.uint8]:
         """Rows of Q4_1."""
         rows, width = values.shape
         packed = np.empty((rows, width // _BLOCK * _BLOCK_BYTES), np.uint8)
-        quantize = self._ggml.ggml_quantize_chunk
+        quantize = _ggml.libggml.ggml_quantize_chunk
         quantize.restype = ctypes.c_size_t
         source, place = (ctypes.c_void_p(array.ctypes.data) for array in (values, packed))
         sizes = (ctypes.c_int64(number) for number in (0, rows, width))
-        assert quantize(_Q4_1, source, place, *sizes, None) == packed.nbytes
+        assert quantize(Q4_1, source, place, *sizes, None) == packed.nbytes
         return packed
 
     def multiply(
         self, weights: npt.NDArray[np.uint8], columns: Matrix, *, threads: int, gap: int = 0
     ) -> Matrix:
         """``[columns, rows]``. ``gap`` numbers lie between a column and the next."""
-        ggml = self._ggml
         count, width = columns.shape
-        size = 2**20 + weights.nbytes + 2 * (count + 1) * (width + gap + len(weights)) * 4 + 2**20
-        context = ctypes.c_void_p(ggml.ggml_init(_Parameters(size, None, False)))
-        try:
-            left = self._tensor(context, _Q4_1, width, len(weights))
-            right = self._tensor(context, _F32, width + gap, count)
-            spread = np.full((count, width + gap), np.nan, np.float32)
-            spread[:, :width] = columns
-            for tensor, values in ((left, weights), (right, spread)):
-                ctypes.memmove(ggml.ggml_get_data(tensor), values.ctypes.data, values.nbytes)
-            row_bytes = ctypes.c_size_t((width + gap) * 4)
-            sizes = (ctypes.c_int64(width), ctypes.c_int64(count), row_bytes, ctypes.c_size_t(0))
-            right = ctypes.c_void_p(ggml.ggml_view_2d(context, right, *sizes))
-            product = ctypes.c_void_p(ggml.ggml_mul_mat(context, left, right))
-            graph = ctypes.c_void_p(ggml.ggml_new_graph(context))
-            ggml.ggml_build_forward_expand(graph, product)
-            assert self._compute(context, graph, threads) == 0
-            out = np.empty((count, len(weights)), np.float32)
-            ctypes.memmove(out.ctypes.data, ggml.ggml_get_data(product), out.nbytes)
-            return out
-        finally:
-            ggml.ggml_free(context)
-
-    def _tensor(self, context: ctypes.c_void_p, kind: int, width: int, rows: int) -> ctypes.c_void_p:
-        sizes = (ctypes.c_int64(width), ctypes.c_int64(rows))
-        return ctypes.c_void_p(self._ggml.ggml_new_tensor_2d(context, kind, *sizes))
+        spread = np.full((count, width + gap), np.nan, np.float32)
+        spread[:, :width] = columns
+        out_bytes = 4 * count * len(weights)
+        with GgmlGraph(self._kernels, weights.nbytes + spread.nbytes + out_bytes) as graph:
+            left = graph.tensor(Q4_1, (len(weights), width), weights)
+            right = graph.tensor(F32, spread.shape, spread)
+            sizes = (ctypes.c_int64(width), ctypes.c_int64(count), ctypes.c_size_t(spread.strides[0]))
+            view = Tensor(graph.ggml.ggml_view_2d(graph.context, right, *sizes, ctypes.c_size_t(0)))
+            product = Tensor(graph.ggml.ggml_mul_mat(graph.context, left, view))
+            return graph.compute(product, (count, len(weights)), threads=threads)
 
 
 @pytest.fixture(scope="module")
-def products() -> Products:
-    library.initialise()
-    if not library.set_patience(20):
-        pytest.skip("this build of llama.cpp is not ours: it has no such kernel")
-    if platform.machine() != "x86_64" or " avx2 " not in Path("/proc/cpuinfo").read_text():
-        pytest.skip("the kernel is for processors with AVX2")
-    (kernels,) = library.kernel_libraries()
-    assert kernels.nibble_q4_1_columns() == 8
-    return Products(kernels)
+def products(avx2_kernels: ctypes.CDLL) -> Products:
+    assert avx2_kernels.nibble_q4_1_columns() == 8
+    return Products(avx2_kernels)
 
 
 def _check(products: Products, weights: Matrix, columns: Matrix, *, threads: int, gap: int = 0) -> None:

@@ -1,0 +1,282 @@
+/* Included into ggml's ops.cpp above flash attention (scripts/llama_cpp.patch): attention of few rows, as in decoding.
+ *
+ * For prompts ggml computes flash attention in tiles. A row that comes alone it takes cell by cell: each cell's values
+ * are added in half floats, with a call of expf(), and once for every head, though several share their keys and values.
+ * Here up to four rows that see the same keys (heads of a group, or tokens of a chunk) go together over 64 cells at a
+ * time: keys and values are widened once for all of them, sums stay in single floats, and the maximum is corrected once
+ * a block.
+ *
+ * What a row gets does not hang on which rows are beside it: each one's operations and their order are the same, and
+ * blocks begin where its cells do. Softcaps, slopes, sinks and quantized caches are left to ggml.
+ *
+ * Source: Milakov and Gimelshein, Online normalizer calculation for softmax (arxiv.org/abs/1805.02867).
+ */
+#pragma once
+#if defined(__GNUC__) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#include <immintrin.h>
+
+namespace {
+
+constexpr int NIBBLE_ROWS = 4;
+constexpr int NIBBLE_CELLS = 64;
+constexpr int NIBBLE_STRIDE = 4; // cells whose keys are taken together
+constexpr int NIBBLE_WIDTH = 256;
+
+/* Rows that see the same keys and values, and what has been added up for each. */
+struct nibble_rows {
+    int count;
+    const float * query[NIBBLE_ROWS];
+    const ggml_fp16_t * mask[NIBBLE_ROWS];
+    float top[NIBBLE_ROWS];   // the largest score so far
+    float total[NIBBLE_ROWS]; // of exp(score - top)
+    alignas(64) float weight[NIBBLE_ROWS][NIBBLE_CELLS]; // scores of a block, then exp(score - top)
+    alignas(64) float sum[NIBBLE_ROWS][NIBBLE_WIDTH];    // of weight * value
+};
+
+inline __m256 nibble_widen(const void * halves) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) halves));
+}
+
+/* In place, of a block. */
+inline void nibble_exp(float * values, float top) {
+#if defined(__AVX512F__)
+    for (int i = 0; i < NIBBLE_CELLS; i += 16) {
+        _mm512_store_ps(values + i, ggml_v_expf(_mm512_sub_ps(_mm512_load_ps(values + i), _mm512_set1_ps(top))));
+    }
+#else
+    for (int i = 0; i < NIBBLE_CELLS; i += 8) {
+        _mm256_store_ps(values + i, ggml_v_expf(_mm256_sub_ps(_mm256_load_ps(values + i), _mm256_set1_ps(top))));
+    }
+#endif
+}
+
+inline __m256 nibble_max(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
+inline __m256 nibble_add(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
+
+/* Over a block. */
+template <__m256 (*op)(__m256, __m256)> inline float nibble_reduce(const float * values) {
+    __m256 all = _mm256_load_ps(values);
+    for (int i = 8; i < NIBBLE_CELLS; i += 8) all = op(all, _mm256_load_ps(values + i));
+    all = op(all, _mm256_permute2f128_ps(all, all, 1));
+    all = op(all, _mm256_permute_ps(all, 0x4e));
+    return _mm256_cvtss_f32(op(all, _mm256_permute_ps(all, 0xb1)));
+}
+
+/* Queries times the keys of four cells, into weight[row][at..]. */
+template <int ROWS> inline void nibble_score(nibble_rows & rows, int width, const char * const * keys, int at) {
+    constexpr int TOGETHER = ROWS < 4 ? 4 : 2; // keys at once: sixteen registers hold up to twelve sums
+    __m256 halves[NIBBLE_STRIDE][ROWS];
+#pragma GCC unroll 2
+    for (int first = 0; first < NIBBLE_STRIDE; first += TOGETHER) {
+        __m256 sums[TOGETHER][ROWS];
+#pragma GCC unroll 4
+        for (int i = 0; i < TOGETHER; i++) {
+#pragma GCC unroll 4
+            for (int row = 0; row < ROWS; row++) sums[i][row] = _mm256_setzero_ps();
+        }
+        for (int at_width = 0; at_width < width; at_width += 8) {
+#pragma GCC unroll 4
+            for (int i = 0; i < TOGETHER; i++) {
+                const __m256 key = nibble_widen(keys[first + i] + at_width * sizeof(ggml_fp16_t));
+#pragma GCC unroll 4
+                for (int row = 0; row < ROWS; row++) {
+                    sums[i][row] = _mm256_fmadd_ps(key, _mm256_loadu_ps(rows.query[row] + at_width), sums[i][row]);
+                }
+            }
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < TOGETHER; i++) {
+#pragma GCC unroll 4
+            for (int row = 0; row < ROWS; row++) halves[first + i][row] = sums[i][row];
+        }
+    }
+#pragma GCC unroll 4
+    for (int row = 0; row < ROWS; row++) {
+        const __m256 pairs = _mm256_hadd_ps(
+            _mm256_hadd_ps(halves[0][row], halves[1][row]), _mm256_hadd_ps(halves[2][row], halves[3][row]));
+        const __m128 scores = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+        _mm_store_ps(rows.weight[row] + at, scores);
+    }
+}
+
+/* Sums of weighted values, of the cells whose bit is set in `seen`. */
+template <int ROWS>
+inline void nibble_gather(nibble_rows & rows, int width, const char * values, size_t stride, uint64_t seen) {
+    for (int at = 0; at < width; at += 16) {
+        __m256 sums[2][ROWS];
+#pragma GCC unroll 4
+        for (int row = 0; row < ROWS; row++) {
+            sums[0][row] = _mm256_load_ps(rows.sum[row] + at);
+            sums[1][row] = _mm256_load_ps(rows.sum[row] + at + 8);
+        }
+        for (uint64_t left = seen; left != 0; left &= left - 1) {
+            const int cell = __builtin_ctzll(left);
+            const char * value = values + cell * stride + at * sizeof(ggml_fp16_t);
+            const __m256 low = nibble_widen(value);
+            const __m256 high = nibble_widen(value + 8 * sizeof(ggml_fp16_t));
+#pragma GCC unroll 4
+            for (int row = 0; row < ROWS; row++) {
+                const __m256 weight = _mm256_broadcast_ss(&rows.weight[row][cell]);
+                sums[0][row] = _mm256_fmadd_ps(weight, low, sums[0][row]);
+                sums[1][row] = _mm256_fmadd_ps(weight, high, sums[1][row]);
+            }
+        }
+#pragma GCC unroll 4
+        for (int row = 0; row < ROWS; row++) {
+            _mm256_store_ps(rows.sum[row] + at, sums[0][row]);
+            _mm256_store_ps(rows.sum[row] + at + 8, sums[1][row]);
+        }
+    }
+}
+
+/* Puts what the masks say of a block into weight[][], and returns a bit for each cell that any row sees. */
+template <int ROWS> inline uint64_t nibble_mask(nibble_rows & rows, int64_t first, int cells) {
+    uint64_t seen = 0;
+    for (int row = 0; row < ROWS; row++) {
+        float * weight = rows.weight[row];
+        for (int cell = 0; cell < cells; cell++) {
+            weight[cell] = rows.mask[row] ? GGML_CPU_FP16_TO_FP32(rows.mask[row][first + cell]) : 0.0f;
+        }
+        for (int cell = cells; cell < NIBBLE_CELLS; cell++) weight[cell] = -INFINITY;
+        for (int cell = 0; cell < NIBBLE_CELLS; cell += 8) {
+            const __m256 is_seen = _mm256_cmp_ps(_mm256_load_ps(weight + cell), _mm256_set1_ps(-INFINITY), _CMP_NEQ_OQ);
+            seen |= (uint64_t) _mm256_movemask_ps(is_seen) << cell;
+        }
+    }
+    return seen;
+}
+
+/* What is seen of cells first..first+cells, at most a block of them. */
+template <int ROWS>
+inline void nibble_take_block(
+        nibble_rows & rows, const ggml_tensor * k, const ggml_tensor * v, const char * keys, const char * values,
+        int64_t first, int cells, float scale) {
+    const uint64_t seen = nibble_mask<ROWS>(rows, first, cells);
+    if (seen == 0) return;
+    for (int at = 0; at < cells; at += NIBBLE_STRIDE) {
+        if ((seen >> at & 0xf) == 0) continue;
+        const char * four[NIBBLE_STRIDE];
+        for (int i = 0; i < NIBBLE_STRIDE; i++) four[i] = keys + (first + std::min(at + i, cells - 1)) * k->nb[1];
+        __m128 masks[ROWS];
+        for (int row = 0; row < ROWS; row++) masks[row] = _mm_load_ps(rows.weight[row] + at);
+        nibble_score<ROWS>(rows, k->ne[0], four, at);
+        for (int row = 0; row < ROWS; row++) {
+            const __m128 scores = _mm_fmadd_ps(_mm_load_ps(rows.weight[row] + at), _mm_set1_ps(scale), masks[row]);
+            // What is hidden stays so, whatever lies there.
+            const __m128 hidden = _mm_cmpeq_ps(masks[row], _mm_set1_ps(-INFINITY));
+            _mm_store_ps(rows.weight[row] + at, _mm_blendv_ps(scores, masks[row], hidden));
+        }
+    }
+    for (int row = 0; row < ROWS; row++) {
+        const float top = std::max(rows.top[row], nibble_reduce<nibble_max>(rows.weight[row]));
+        if (top == -INFINITY) { // others see something here, this row does not yet
+            memset(rows.weight[row], 0, sizeof(rows.weight[row]));
+            continue;
+        }
+        if (top > rows.top[row]) {
+            const float less = expf(rows.top[row] - top);
+            rows.total[row] *= less;
+            ggml_vec_scale_f32(v->ne[0], rows.sum[row], less);
+            rows.top[row] = top;
+        }
+        nibble_exp(rows.weight[row], top);
+        rows.total[row] += nibble_reduce<nibble_add>(rows.weight[row]);
+    }
+    nibble_gather<ROWS>(rows, v->ne[0], values + first * v->nb[1], v->nb[1], seen);
+}
+
+template <int ROWS>
+void nibble_take(
+        nibble_rows & rows, const ggml_tensor * k, const ggml_tensor * v, const char * keys, const char * values,
+        int64_t first, int64_t end, float scale) {
+    for (; first < end; first += NIBBLE_CELLS) {
+        const int cells = std::min<int64_t>(NIBBLE_CELLS, end - first);
+        nibble_take_block<ROWS>(rows, k, v, keys, values, first, cells, scale);
+    }
+}
+
+/* Whether rows of this operation can be computed here. */
+inline bool nibble_attends(const ggml_tensor * dst) {
+    const ggml_tensor * q = dst->src[0];
+    const ggml_tensor * k = dst->src[1];
+    const ggml_tensor * v = dst->src[2];
+    float options[3]; // scale, largest bias, softcap
+    memcpy(options, dst->op_params, sizeof(options));
+    return q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 && !dst->src[4]
+        && options[1] == 0.0f && options[2] == 0.0f && k->ne[0] % 8 == 0 && v->ne[0] % 16 == 0
+        && v->ne[0] <= NIBBLE_WIDTH && k->ne[2] == v->ne[2] && k->ne[3] == v->ne[3];
+}
+
+/* Rows ir0 to ir1 over cells ic_start to ic_end, as ggml_compute_forward_flash_attn_ext_f16_one_chunk is given them;
+ * false where they are for that to compute. */
+bool nibble_attend(
+        const ggml_compute_params * params, ggml_tensor * dst, int ir0, int ir1, int64_t ic_start, int64_t ic_end,
+        float * partials, int64_t partial_stride) {
+    if (params->use_ref || !nibble_attends(dst)) return false;
+    const ggml_tensor * q = dst->src[0];
+    const ggml_tensor * k = dst->src[1];
+    const ggml_tensor * v = dst->src[2];
+    const ggml_tensor * mask = dst->src[3];
+    const int64_t tokens = q->ne[1], heads = q->ne[2], width = v->ne[0];
+    const int64_t heads_per_key = heads / k->ne[2], streams_per_key = q->ne[3] / k->ne[3];
+    float scale;
+    memcpy(&scale, dst->op_params, sizeof(scale));
+
+    for (int first = ir0, next; first < ir1; first = next) {
+        nibble_rows rows;
+        rows.count = 0;
+        const int64_t head_of_keys = first / tokens % heads / heads_per_key, stream = first / (tokens * heads);
+        for (next = first; next < ir1 && rows.count < NIBBLE_ROWS; next++) {
+            const int64_t token = next % tokens, head = next / tokens % heads;
+            if (head / heads_per_key != head_of_keys || next / (tokens * heads) != stream) break;
+            const int row = rows.count++;
+            const size_t query = token*q->nb[1] + head*q->nb[2] + stream*q->nb[3];
+            rows.query[row] = (const float *) ((const char *) q->data + query);
+            rows.mask[row] = !mask ? nullptr : (const ggml_fp16_t *) ((const char *) mask->data + token*mask->nb[1]
+                + head%mask->ne[2]*mask->nb[2] + stream%mask->ne[3]*mask->nb[3]);
+            rows.top[row] = -INFINITY;
+            rows.total[row] = 0.0f;
+            memset(rows.sum[row], 0, width * sizeof(float));
+        }
+        const int64_t stream_of_keys = stream / streams_per_key;
+        const char * keys = (const char *) k->data + head_of_keys*k->nb[2] + stream_of_keys*k->nb[3];
+        const char * values = (const char *) v->data + head_of_keys*v->nb[2] + stream_of_keys*v->nb[3];
+        switch (rows.count) {
+            case 1: nibble_take<1>(rows, k, v, keys, values, ic_start, ic_end, scale); break;
+            case 2: nibble_take<2>(rows, k, v, keys, values, ic_start, ic_end, scale); break;
+            case 3: nibble_take<3>(rows, k, v, keys, values, ic_start, ic_end, scale); break;
+            case 4: nibble_take<4>(rows, k, v, keys, values, ic_start, ic_end, scale); break;
+        }
+        for (int row = 0; row < rows.count; row++) {
+            const int at = first + row;
+            if (partials) {
+                float * partial = partials + at * partial_stride;
+                partial[0] = rows.top[row];
+                partial[1] = rows.total[row];
+                memcpy(partial + 2, rows.sum[row], width * sizeof(float));
+                continue;
+            }
+            const int64_t token = at % tokens, head = at / tokens % heads;
+            const int64_t place = (stream*dst->ne[2] + token)*dst->ne[1] + head;
+            float * out = (float *) ((char *) dst->data + place*dst->nb[1]);
+            const float share = rows.total[row] == 0.0f ? 0.0f : 1.0f / rows.total[row];
+            for (int64_t i = 0; i < width; i++) out[i] = rows.sum[row][i] * share;
+        }
+    }
+    return true;
+}
+
+/* How many rows a turn takes, where `rows` would share them out: whole groups of heads that share keys, if there are
+ * enough of them for all threads. */
+inline int64_t nibble_rows_per_turn(const ggml_tensor * dst, int64_t rows, int threads) {
+    const ggml_tensor * q = dst->src[0];
+    const int64_t group = q->ne[1] == 1 ? q->ne[2] / dst->src[1]->ne[2] : 1;
+    const int64_t groups = q->ne[1] * q->ne[2] * q->ne[3] / group;
+    return groups < threads ? rows : (rows + group - 1) / group * group;
+}
+
+} // namespace
+#else
+#define nibble_attend(params, dst, ir0, ir1, ic_start, ic_end, partials, partial_stride) (false)
+#define nibble_rows_per_turn(dst, rows, threads) (rows)
+#endif

@@ -1,0 +1,144 @@
+"""Attention of few rows: what a plain computation in double precision gives, for each row alone or in company.
+
+(scripts/few_rows_attention.h)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fixtures.ggml_graph import F16, F32, GgmlGraph, Tensor
+
+Floats = npt.NDArray[np.float32]
+Halves = npt.NDArray[np.float16]
+_TOLERANCE = 2e-5
+"""Values are of size one; ggml's own kernel, which adds them in half floats, is off by 0.003."""
+
+
+class Attention:
+    """``ggml_flash_attn_ext`` by itself."""
+
+    def __init__(self, kernels: ctypes.CDLL) -> None:
+        self._kernels = kernels
+
+    def __call__(self, q: Floats, k: Halves, v: Halves, mask: Halves | None, *, threads: int) -> Floats:
+        """``q`` is ``[streams, heads, tokens, width]``, ``k`` and ``v`` ``[streams, heads of keys, cells, width]``.
+
+        ``mask`` is ``[streams, 1, tokens, cells]``, what comes out ``[streams, tokens, heads, width]``.
+        """
+        streams, heads, tokens, width = q.shape
+        shape = (streams, tokens, heads, v.shape[3])
+        given = [array.nbytes for array in (q, k, v, mask) if array is not None]
+        with GgmlGraph(self._kernels, sum(given) + 4 * math.prod(shape)) as graph:
+            tensors = [
+                None if array is None else graph.tensor(kind, array.shape, array)
+                for kind, array in ((F32, q), (F16, k), (F16, v), (F16, mask))
+            ]
+            options = (ctypes.c_float(width**-0.5), ctypes.c_float(0), ctypes.c_float(0))
+            out = Tensor(graph.ggml.ggml_flash_attn_ext(graph.context, *tensors, *options))
+            return graph.compute(out, shape, threads=threads)
+
+
+def _expected(q: Floats, k: Halves, v: Halves, mask: Halves | None) -> npt.NDArray[np.float64]:
+    times = q.shape[1] // k.shape[1]
+    keys, values = (np.repeat(array.astype(np.float64), times, axis=1) for array in (k, v))
+    scores = np.einsum("shtd,shcd->shtc", q.astype(np.float64), keys) * q.shape[3] ** -0.5
+    if mask is not None:
+        scores += mask.astype(np.float64)
+    tops = scores.max(-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isinf(tops), 0, tops))
+    totals = weights.sum(-1, keepdims=True)
+    shares = weights / np.where(totals == 0, 1, totals)
+    out: npt.NDArray[np.float64] = np.einsum("shtc,shcd->sthd", shares, values)
+    return out
+
+
+@pytest.fixture(scope="module")
+def attention(avx2_kernels: ctypes.CDLL) -> Attention:
+    return Attention(avx2_kernels)
+
+
+def _some(
+    seed: int, streams: int, heads: int, shared: int, tokens: int, width: int, cells: int, seen: float
+) -> tuple[Floats, Halves, Halves, Halves]:
+    random = np.random.default_rng(seed)
+    q = random.standard_normal((streams, heads * shared, tokens, width)).astype(np.float32)
+    k, v = (random.standard_normal((streams, heads, cells, width)).astype(np.float16) for _ in range(2))
+    hidden = random.random((streams, 1, tokens, cells)) >= seen
+    hidden[..., : cells // 3] |= random.random() < 0.5
+    q *= np.float32(random.choice([0.01, 1, 20]))
+    return q, k, v, np.where(hidden, -np.inf, 0).astype(np.float16)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    streams=st.integers(1, 4),
+    heads=st.integers(1, 3),
+    shared=st.integers(1, 7),
+    tokens=st.sampled_from([1, 1, 1, 2, 5, 16, 63]),
+    width=st.sampled_from([16, 32, 64, 80, 128, 256]),
+    cells=st.sampled_from([1, 3, 64, 65, 100, 256, 511, 512, 700]),
+    threads=st.integers(1, 5),
+    seen=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+    seed=st.integers(0, 1000),
+)
+def test_it_is_what_double_precision_gives(
+    attention: Attention,
+    streams: int,
+    heads: int,
+    shared: int,
+    tokens: int,
+    width: int,
+    cells: int,
+    threads: int,
+    seen: float,
+    seed: int,
+) -> None:
+    q, k, v, mask = _some(seed, streams, heads, shared, tokens, width, cells, seen)
+    got = attention(q, k, v, mask, threads=threads)
+    np.testing.assert_allclose(got, _expected(q, k, v, mask), rtol=0, atol=_TOLERANCE)
+
+
+@pytest.mark.parametrize("cells", [70, 700])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_without_a_mask(attention: Attention, cells: int, threads: int) -> None:
+    q, k, v, _ = _some(1, 2, 2, 3, 1, 64, cells, 1.0)
+    got = attention(q, k, v, None, threads=threads)
+    np.testing.assert_allclose(got, _expected(q, k, v, None), rtol=0, atol=_TOLERANCE)
+
+
+@pytest.mark.parametrize(("shared", "tokens"), [(1, 7), (3, 1), (4, 1), (7, 1), (2, 5)])
+def test_a_row_gets_the_same_alone_and_in_company(attention: Attention, shared: int, tokens: int) -> None:
+    q, k, v, mask = _some(2, 3, 2, shared, tokens, 64, 300, 0.6)
+    together = attention(q, k, v, mask, threads=2)
+    for stream in range(3):
+        for head in range(2 * shared):
+            for token in range(tokens):
+                keys = slice(head // shared, head // shared + 1)
+                alone = attention(
+                    q[stream : stream + 1, head : head + 1, token : token + 1].copy(),
+                    k[stream : stream + 1, keys].copy(),
+                    v[stream : stream + 1, keys].copy(),
+                    mask[stream : stream + 1, :, token : token + 1].copy(),
+                    threads=1,
+                )
+                assert alone.tobytes() == together[stream, token, head].tobytes()
+
+
+@pytest.mark.parametrize("hidden", [slice(100, None), slice(0, 3), slice(7, 200), slice(1, None, 2)])
+def test_what_is_hidden_is_not_read(attention: Attention, hidden: slice) -> None:
+    """Cells that nobody wrote, or another sequence did, may hold anything."""
+    q, k, v, mask = _some(3, 1, 1, 3, 1, 64, 256, 1.0)
+    mask[:] = 0
+    mask[..., hidden] = -np.inf
+    expected = attention(q, k, v, mask, threads=2)
+    k[..., hidden, :] = np.nan
+    v[..., hidden, :] = np.nan
+    np.testing.assert_array_equal(attention(q, k, v, mask, threads=2), expected)
