@@ -1,9 +1,10 @@
 """Flash attention or not: whichever decodes faster here, once a sequence is some thousand tokens long.
 
-llama.cpp takes flash attention wherever there is a kernel. On a CPU that kernel reads prompts somewhat faster, and
-decodes slower the longer a sequence is (docs/design.md has figures); on other devices it is the other way around. So
-both are tried at load, where there is a choice. A trial costs one step of ``_READ`` tokens and a few of one: what is
-in the cache does not matter to how long it takes, so that long sequence is one short one, many times over.
+llama.cpp takes flash attention wherever there is a kernel. ggml's own for CPUs reads prompts somewhat faster, and
+decodes slower the longer a sequence is (docs/design.md has figures); ours does not (scripts/few_rows_attention.h), but
+not every CPU and every build has it. So both are tried at load, where there is a choice. A trial costs one step of
+``_READ`` tokens and a few of one: what is in the cache does not matter to how long it takes, so that long sequence is
+one short one, many times over.
 """
 
 from __future__ import annotations

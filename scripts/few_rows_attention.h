@@ -2,12 +2,12 @@
  *
  * For prompts ggml computes flash attention in tiles. A row that comes alone it takes cell by cell: each cell's values
  * are added in half floats, with a call of expf(), and once for every head, though several share their keys and values.
- * Here up to four rows that see the same keys (heads of a group, or tokens of a chunk) go together over 64 cells at a
- * time: keys and values are widened once for all of them, sums stay in single floats, and the maximum is corrected once
- * a block.
+ * Here up to four heads that share keys and values go together, over 64 of the cells that their token sees at a time:
+ * keys and values are widened once for all of them, sums stay in single floats, and the maximum is corrected once a
+ * block.
  *
- * What a row gets does not hang on which rows are beside it: each one's operations and their order are the same, and
- * blocks begin where its cells do. Softcaps, slopes, sinks and quantized caches are left to ggml.
+ * What a row gets hangs neither on the rows beside it nor on where in a shared cache its cells lie: cells that it does
+ * not see are no part of its blocks. Softcaps, slopes, sinks and quantized caches are left to ggml.
  *
  * Source: Milakov and Gimelshein, Online normalizer calculation for softmax (arxiv.org/abs/1805.02867).
  */
@@ -22,15 +22,21 @@ constexpr int NIBBLE_CELLS = 64;
 constexpr int NIBBLE_STRIDE = 4; // cells whose keys are taken together
 constexpr int NIBBLE_WIDTH = 256;
 
-/* Rows that see the same keys and values, and what has been added up for each. */
+/* Heads of one token that share keys and values, and what has been added up for each. */
 struct nibble_rows {
     int count;
     const float * query[NIBBLE_ROWS];
-    const ggml_fp16_t * mask[NIBBLE_ROWS];
     float top[NIBBLE_ROWS];   // the largest score so far
     float total[NIBBLE_ROWS]; // of exp(score - top)
     alignas(64) float weight[NIBBLE_ROWS][NIBBLE_CELLS]; // scores of a block, then exp(score - top)
     alignas(64) float sum[NIBBLE_ROWS][NIBBLE_WIDTH];    // of weight * value
+};
+
+/* The next cells that are seen, and what the mask adds to their scores. */
+struct nibble_block {
+    int count;
+    int64_t cell[NIBBLE_CELLS];
+    alignas(64) float mask[NIBBLE_CELLS];
 };
 
 inline __m256 nibble_widen(const void * halves) {
@@ -99,9 +105,10 @@ template <int ROWS> inline void nibble_score(nibble_rows & rows, int width, cons
     }
 }
 
-/* Sums of weighted values, of the cells whose bit is set in `seen`. */
+/* Sums of weighted values. */
 template <int ROWS>
-inline void nibble_gather(nibble_rows & rows, int width, const char * values, size_t stride, uint64_t seen) {
+inline void nibble_gather(
+        nibble_rows & rows, const nibble_block & block, int width, const char * values, size_t stride) {
     for (int at = 0; at < width; at += 16) {
         __m256 sums[2][ROWS];
 #pragma GCC unroll 4
@@ -109,9 +116,8 @@ inline void nibble_gather(nibble_rows & rows, int width, const char * values, si
             sums[0][row] = _mm256_load_ps(rows.sum[row] + at);
             sums[1][row] = _mm256_load_ps(rows.sum[row] + at + 8);
         }
-        for (uint64_t left = seen; left != 0; left &= left - 1) {
-            const int cell = __builtin_ctzll(left);
-            const char * value = values + cell * stride + at * sizeof(ggml_fp16_t);
+        for (int cell = 0; cell < block.count; cell++) {
+            const char * value = values + block.cell[cell] * stride + at * sizeof(ggml_fp16_t);
             const __m256 low = nibble_widen(value);
             const __m256 high = nibble_widen(value + 8 * sizeof(ggml_fp16_t));
 #pragma GCC unroll 4
@@ -129,50 +135,30 @@ inline void nibble_gather(nibble_rows & rows, int width, const char * values, si
     }
 }
 
-/* Puts what the masks say of a block into weight[][], and returns a bit for each cell that any row sees. */
-template <int ROWS> inline uint64_t nibble_mask(nibble_rows & rows, int64_t first, int cells) {
-    uint64_t seen = 0;
-    for (int row = 0; row < ROWS; row++) {
-        float * weight = rows.weight[row];
-        for (int cell = 0; cell < cells; cell++) {
-            weight[cell] = rows.mask[row] ? GGML_CPU_FP16_TO_FP32(rows.mask[row][first + cell]) : 0.0f;
-        }
-        for (int cell = cells; cell < NIBBLE_CELLS; cell++) weight[cell] = -INFINITY;
-        for (int cell = 0; cell < NIBBLE_CELLS; cell += 8) {
-            const __m256 is_seen = _mm256_cmp_ps(_mm256_load_ps(weight + cell), _mm256_set1_ps(-INFINITY), _CMP_NEQ_OQ);
-            seen |= (uint64_t) _mm256_movemask_ps(is_seen) << cell;
-        }
-    }
-    return seen;
-}
-
-/* What is seen of cells first..first+cells, at most a block of them. */
 template <int ROWS>
 inline void nibble_take_block(
-        nibble_rows & rows, const ggml_tensor * k, const ggml_tensor * v, const char * keys, const char * values,
-        int64_t first, int cells, float scale) {
-    const uint64_t seen = nibble_mask<ROWS>(rows, first, cells);
-    if (seen == 0) return;
-    for (int at = 0; at < cells; at += NIBBLE_STRIDE) {
-        if ((seen >> at & 0xf) == 0) continue;
+        nibble_rows & rows, nibble_block & block, const ggml_tensor * k, const ggml_tensor * v, const char * keys,
+        const char * values, float scale) {
+    for (int at = block.count; at < NIBBLE_CELLS; at++) { // beyond the last one
+        block.cell[at] = block.cell[block.count - 1];
+        block.mask[at] = -INFINITY;
+    }
+    for (int at = 0; at < NIBBLE_CELLS; at += NIBBLE_STRIDE) {
+        const __m128 mask = _mm_load_ps(block.mask + at);
+        if (at >= block.count) {
+            for (int row = 0; row < ROWS; row++) _mm_store_ps(rows.weight[row] + at, mask);
+            continue;
+        }
         const char * four[NIBBLE_STRIDE];
-        for (int i = 0; i < NIBBLE_STRIDE; i++) four[i] = keys + (first + std::min(at + i, cells - 1)) * k->nb[1];
-        __m128 masks[ROWS];
-        for (int row = 0; row < ROWS; row++) masks[row] = _mm_load_ps(rows.weight[row] + at);
+        for (int i = 0; i < NIBBLE_STRIDE; i++) four[i] = keys + block.cell[at + i] * k->nb[1];
         nibble_score<ROWS>(rows, k->ne[0], four, at);
         for (int row = 0; row < ROWS; row++) {
-            const __m128 scores = _mm_fmadd_ps(_mm_load_ps(rows.weight[row] + at), _mm_set1_ps(scale), masks[row]);
-            // What is hidden stays so, whatever lies there.
-            const __m128 hidden = _mm_cmpeq_ps(masks[row], _mm_set1_ps(-INFINITY));
-            _mm_store_ps(rows.weight[row] + at, _mm_blendv_ps(scores, masks[row], hidden));
+            const __m128 scores = _mm_load_ps(rows.weight[row] + at);
+            _mm_store_ps(rows.weight[row] + at, _mm_fmadd_ps(scores, _mm_set1_ps(scale), mask));
         }
     }
     for (int row = 0; row < ROWS; row++) {
         const float top = std::max(rows.top[row], nibble_reduce<nibble_max>(rows.weight[row]));
-        if (top == -INFINITY) { // others see something here, this row does not yet
-            memset(rows.weight[row], 0, sizeof(rows.weight[row]));
-            continue;
-        }
         if (top > rows.top[row]) {
             const float less = expf(rows.top[row] - top);
             rows.total[row] *= less;
@@ -182,17 +168,25 @@ inline void nibble_take_block(
         nibble_exp(rows.weight[row], top);
         rows.total[row] += nibble_reduce<nibble_add>(rows.weight[row]);
     }
-    nibble_gather<ROWS>(rows, v->ne[0], values + first * v->nb[1], v->nb[1], seen);
+    nibble_gather<ROWS>(rows, block, v->ne[0], values, v->nb[1]);
+    block.count = 0;
 }
 
+/* Of cells first to end, those that the mask lets be seen. */
 template <int ROWS>
 void nibble_take(
-        nibble_rows & rows, const ggml_tensor * k, const ggml_tensor * v, const char * keys, const char * values,
-        int64_t first, int64_t end, float scale) {
-    for (; first < end; first += NIBBLE_CELLS) {
-        const int cells = std::min<int64_t>(NIBBLE_CELLS, end - first);
-        nibble_take_block<ROWS>(rows, k, v, keys, values, first, cells, scale);
+        nibble_rows & rows, const ggml_fp16_t * mask, const ggml_tensor * k, const ggml_tensor * v, const char * keys,
+        const char * values, int64_t first, int64_t end, float scale) {
+    nibble_block block;
+    block.count = 0;
+    for (int64_t cell = first; cell < end; cell++) {
+        const float added = mask ? GGML_CPU_FP16_TO_FP32(mask[cell]) : 0.0f;
+        if (added == -INFINITY) continue;
+        block.cell[block.count] = cell;
+        block.mask[block.count++] = added;
+        if (block.count == NIBBLE_CELLS) nibble_take_block<ROWS>(rows, block, k, v, keys, values, scale);
     }
+    if (block.count != 0) nibble_take_block<ROWS>(rows, block, k, v, keys, values, scale);
 }
 
 /* Whether rows of this operation can be computed here. */
@@ -204,11 +198,13 @@ inline bool nibble_attends(const ggml_tensor * dst) {
     memcpy(options, dst->op_params, sizeof(options));
     return q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 && !dst->src[4]
         && options[1] == 0.0f && options[2] == 0.0f && k->ne[0] % 8 == 0 && v->ne[0] % 16 == 0
-        && v->ne[0] <= NIBBLE_WIDTH && k->ne[2] == v->ne[2] && k->ne[3] == v->ne[3];
+        && v->ne[0] <= NIBBLE_WIDTH && k->ne[2] == v->ne[2] && k->ne[3] == v->ne[3]
+        && (!dst->src[3] || dst->src[3]->ne[2] == 1);
 }
 
 /* Rows ir0 to ir1 over cells ic_start to ic_end, as ggml_compute_forward_flash_attn_ext_f16_one_chunk is given them;
- * false where they are for that to compute. */
+ * false where they are for that to compute. Rows are numbered otherwise than there, the heads of a group first: which
+ * turn takes which does not matter. With one token it is the same order, in which partial sums lie. */
 bool nibble_attend(
         const ggml_compute_params * params, ggml_tensor * dst, int ir0, int ir1, int64_t ic_start, int64_t ic_end,
         float * partials, int64_t partial_stride) {
@@ -217,46 +213,43 @@ bool nibble_attend(
     const ggml_tensor * k = dst->src[1];
     const ggml_tensor * v = dst->src[2];
     const ggml_tensor * mask = dst->src[3];
-    const int64_t tokens = q->ne[1], heads = q->ne[2], width = v->ne[0];
-    const int64_t heads_per_key = heads / k->ne[2], streams_per_key = q->ne[3] / k->ne[3];
+    const int64_t tokens = q->ne[1], group = q->ne[2] / k->ne[2], width = v->ne[0];
     float scale;
     memcpy(&scale, dst->op_params, sizeof(scale));
 
     for (int first = ir0, next; first < ir1; first = next) {
+        const int64_t token = first / group % tokens, shared = first / (group * tokens) % k->ne[2];
+        const int64_t stream = first / (group * tokens * k->ne[2]), stream_of_keys = stream * k->ne[3] / q->ne[3];
+        next = std::min({ir1, first + NIBBLE_ROWS, (int) ((first / group + 1) * group)});
         nibble_rows rows;
-        rows.count = 0;
-        const int64_t head_of_keys = first / tokens % heads / heads_per_key, stream = first / (tokens * heads);
-        for (next = first; next < ir1 && rows.count < NIBBLE_ROWS; next++) {
-            const int64_t token = next % tokens, head = next / tokens % heads;
-            if (head / heads_per_key != head_of_keys || next / (tokens * heads) != stream) break;
-            const int row = rows.count++;
+        rows.count = next - first;
+        for (int row = 0; row < rows.count; row++) {
+            const int64_t head = shared * group + (first + row) % group;
             const size_t query = token*q->nb[1] + head*q->nb[2] + stream*q->nb[3];
             rows.query[row] = (const float *) ((const char *) q->data + query);
-            rows.mask[row] = !mask ? nullptr : (const ggml_fp16_t *) ((const char *) mask->data + token*mask->nb[1]
-                + head%mask->ne[2]*mask->nb[2] + stream%mask->ne[3]*mask->nb[3]);
             rows.top[row] = -INFINITY;
             rows.total[row] = 0.0f;
             memset(rows.sum[row], 0, width * sizeof(float));
         }
-        const int64_t stream_of_keys = stream / streams_per_key;
-        const char * keys = (const char *) k->data + head_of_keys*k->nb[2] + stream_of_keys*k->nb[3];
-        const char * values = (const char *) v->data + head_of_keys*v->nb[2] + stream_of_keys*v->nb[3];
+        const char * keys = (const char *) k->data + shared*k->nb[2] + stream_of_keys*k->nb[3];
+        const char * values = (const char *) v->data + shared*v->nb[2] + stream_of_keys*v->nb[3];
+        const ggml_fp16_t * seen = !mask ? nullptr : (const ggml_fp16_t *) (
+            (const char *) mask->data + token*mask->nb[1] + stream%mask->ne[3]*mask->nb[3]);
         switch (rows.count) {
-            case 1: nibble_take<1>(rows, k, v, keys, values, ic_start, ic_end, scale); break;
-            case 2: nibble_take<2>(rows, k, v, keys, values, ic_start, ic_end, scale); break;
-            case 3: nibble_take<3>(rows, k, v, keys, values, ic_start, ic_end, scale); break;
-            case 4: nibble_take<4>(rows, k, v, keys, values, ic_start, ic_end, scale); break;
+            case 1: nibble_take<1>(rows, seen, k, v, keys, values, ic_start, ic_end, scale); break;
+            case 2: nibble_take<2>(rows, seen, k, v, keys, values, ic_start, ic_end, scale); break;
+            case 3: nibble_take<3>(rows, seen, k, v, keys, values, ic_start, ic_end, scale); break;
+            case 4: nibble_take<4>(rows, seen, k, v, keys, values, ic_start, ic_end, scale); break;
         }
         for (int row = 0; row < rows.count; row++) {
-            const int at = first + row;
             if (partials) {
-                float * partial = partials + at * partial_stride;
+                float * partial = partials + (first + row) * partial_stride;
                 partial[0] = rows.top[row];
                 partial[1] = rows.total[row];
                 memcpy(partial + 2, rows.sum[row], width * sizeof(float));
                 continue;
             }
-            const int64_t token = at % tokens, head = at / tokens % heads;
+            const int64_t head = shared * group + (first + row) % group;
             const int64_t place = (stream*dst->ne[2] + token)*dst->ne[1] + head;
             float * out = (float *) ((char *) dst->data + place*dst->nb[1]);
             const float share = rows.total[row] == 0.0f ? 0.0f : 1.0f / rows.total[row];
@@ -270,7 +263,7 @@ bool nibble_attend(
  * enough of them for all threads. */
 inline int64_t nibble_rows_per_turn(const ggml_tensor * dst, int64_t rows, int threads) {
     const ggml_tensor * q = dst->src[0];
-    const int64_t group = q->ne[1] == 1 ? q->ne[2] / dst->src[1]->ne[2] : 1;
+    const int64_t group = q->ne[2] / dst->src[1]->ne[2];
     const int64_t groups = q->ne[1] * q->ne[2] * q->ne[3] / group;
     return groups < threads ? rows : (rows + group - 1) / group * group;
 }

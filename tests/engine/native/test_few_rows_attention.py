@@ -142,3 +142,18 @@ def test_what_is_hidden_is_not_read(attention: Attention, hidden: slice) -> None
     k[..., hidden, :] = np.nan
     v[..., hidden, :] = np.nan
     np.testing.assert_array_equal(attention(q, k, v, mask, threads=2), expected)
+
+
+def test_where_cells_lie_changes_nothing(attention: Attention) -> None:
+    """In a shared cache a sequence's cells lie between those of others: here so, there so."""
+    q, k, v, mask = _some(4, 1, 2, 3, 1, 64, 130, 1.0)
+    mask[:] = 0
+    expected = attention(q, k, v, mask, threads=1)
+    random = np.random.default_rng(5)
+    for cells in (200, 511):
+        places = np.sort(random.choice(cells, 130, replace=False))
+        keys, values = (random.standard_normal((1, 2, cells, 64)).astype(np.float16) for _ in range(2))
+        keys[:, :, places], values[:, :, places] = k, v
+        seen = np.full((1, 1, 1, cells), -np.inf, np.float16)
+        seen[..., places] = 0
+        assert attention(q, keys, values, seen, threads=1).tobytes() == expected.tobytes()
