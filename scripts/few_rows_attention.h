@@ -68,10 +68,10 @@ template <__m256 (*op)(__m256, __m256)> inline float nibble_reduce(const float *
     return _mm256_cvtss_f32(op(all, _mm256_permute_ps(all, 0xb1)));
 }
 
-/* Queries times the keys of four cells, into weight[row][at..]. */
+/* Queries times the keys of four cells, into weight[row][at..]: eight parts of each score first, then their sum. */
 template <int ROWS> inline void nibble_score(nibble_rows & rows, int width, const char * const * keys, int at) {
     constexpr int TOGETHER = ROWS < 4 ? 4 : 2; // keys at once: sixteen registers hold up to twelve sums
-    __m256 halves[NIBBLE_STRIDE][ROWS];
+    __m256 parts[NIBBLE_STRIDE][ROWS];
 #pragma GCC unroll 2
     for (int first = 0; first < NIBBLE_STRIDE; first += TOGETHER) {
         __m256 sums[TOGETHER][ROWS];
@@ -93,13 +93,13 @@ template <int ROWS> inline void nibble_score(nibble_rows & rows, int width, cons
 #pragma GCC unroll 4
         for (int i = 0; i < TOGETHER; i++) {
 #pragma GCC unroll 4
-            for (int row = 0; row < ROWS; row++) halves[first + i][row] = sums[i][row];
+            for (int row = 0; row < ROWS; row++) parts[first + i][row] = sums[i][row];
         }
     }
 #pragma GCC unroll 4
     for (int row = 0; row < ROWS; row++) {
         const __m256 pairs = _mm256_hadd_ps(
-            _mm256_hadd_ps(halves[0][row], halves[1][row]), _mm256_hadd_ps(halves[2][row], halves[3][row]));
+            _mm256_hadd_ps(parts[0][row], parts[1][row]), _mm256_hadd_ps(parts[2][row], parts[3][row]));
         const __m128 scores = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
         _mm_store_ps(rows.weight[row] + at, scores);
     }
