@@ -24,6 +24,7 @@ from engine.native.adapter import NativeAdapter
 from engine.native.batch_memory import BatchMemory
 from engine.native.context_sizes import check_sizes
 from engine.native.model import NativeModel
+from engine.native.state_memory import state_memory
 
 _MORE_ROWS = 64
 """Rows of logits beyond one per slot, for drafted tokens, and for prompts that are scored. Of a vocabulary of 50,000
@@ -191,10 +192,13 @@ class NativeContext:
         llama.llama_memory_seq_rm(self._memory, slot, -1, -1)
 
     def save_slot(self, slot: int) -> SlotState:
-        """The state of ``slot`` as llama.cpp writes it: cells, then keys and values of each layer."""
+        """The state of ``slot`` as llama.cpp writes it: cells, then keys and values of each layer.
+
+        Raises DecodeFailed, and MemoryError.
+        """
         self._check_slot(slot)
         size = int(llama.llama_state_seq_get_size(self._handle, slot))
-        state = np.empty(size, dtype=np.uint8)
+        state = state_memory(size)
         if llama.llama_state_seq_get_data(self._handle, _bytes_of(state), size, slot) != size:
             raise DecodeFailed(f"slot {slot} cannot be saved")
         return state
