@@ -21,6 +21,7 @@ constexpr int NIBBLE_ROWS = 4;
 constexpr int NIBBLE_CELLS = 64;
 constexpr int NIBBLE_STRIDE = 4; // cells whose keys are taken together
 constexpr int NIBBLE_WIDTH = 256;
+constexpr int NIBBLE_LINE = 64; // bytes that memory gives at once
 
 /* Heads of one token that share keys and values, and what has been added up for each. */
 struct nibble_rows {
@@ -68,6 +69,12 @@ template <__m256 (*op)(__m256, __m256)> inline float nibble_reduce(const float *
     return _mm256_cvtss_f32(op(all, _mm256_permute_ps(all, 0xb1)));
 }
 
+/* Have a cell's keys or values of one head come while others are computed with. Between those of two cells lie those of
+ * all other heads, too much for the processor to see by itself what will be wanted. */
+inline void nibble_fetch(const char * halves, int64_t width) {
+    for (int64_t at = 0; at < width * (int64_t) sizeof(ggml_fp16_t); at += NIBBLE_LINE) __builtin_prefetch(halves + at);
+}
+
 /* Queries times the keys of four cells, into weight[row][at..]: eight parts of each score first, then their sum. */
 template <int ROWS> inline void nibble_score(nibble_rows & rows, int width, const char * const * keys, int at) {
     constexpr int TOGETHER = ROWS < 4 ? 4 : 2; // keys at once: sixteen registers hold up to twelve sums
@@ -105,11 +112,12 @@ template <int ROWS> inline void nibble_score(nibble_rows & rows, int width, cons
     }
 }
 
-/* Sums of weighted values. */
+/* Sums of weighted values. Meanwhile the keys come that the next block will probably have. */
 template <int ROWS>
 inline void nibble_gather(
-        nibble_rows & rows, const nibble_block & block, int width, const char * values, size_t stride) {
-    for (int at = 0; at < width; at += 16) {
+        nibble_rows & rows, const nibble_block & block, const ggml_tensor * k, const ggml_tensor * v, const char * keys,
+        const char * values) {
+    for (int at = 0; at < v->ne[0]; at += 16) {
         __m256 sums[2][ROWS];
 #pragma GCC unroll 4
         for (int row = 0; row < ROWS; row++) {
@@ -117,7 +125,8 @@ inline void nibble_gather(
             sums[1][row] = _mm256_load_ps(rows.sum[row] + at + 8);
         }
         for (int cell = 0; cell < block.count; cell++) {
-            const char * value = values + block.cell[cell] * stride + at * sizeof(ggml_fp16_t);
+            const char * value = values + block.cell[cell] * v->nb[1] + at * sizeof(ggml_fp16_t);
+            if (at == 0) nibble_fetch(keys + (block.cell[cell] + NIBBLE_CELLS) * k->nb[1], k->ne[0]);
             const __m256 low = nibble_widen(value);
             const __m256 high = nibble_widen(value + 8 * sizeof(ggml_fp16_t));
 #pragma GCC unroll 4
@@ -150,7 +159,10 @@ inline void nibble_take_block(
             continue;
         }
         const char * four[NIBBLE_STRIDE];
-        for (int i = 0; i < NIBBLE_STRIDE; i++) four[i] = keys + block.cell[at + i] * k->nb[1];
+        for (int i = 0; i < NIBBLE_STRIDE; i++) {
+            four[i] = keys + block.cell[at + i] * k->nb[1];
+            nibble_fetch(values + block.cell[at + i] * v->nb[1], v->ne[0]);
+        }
         nibble_score<ROWS>(rows, k->ne[0], four, at);
         for (int row = 0; row < ROWS; row++) {
             const __m128 scores = _mm_load_ps(rows.weight[row] + at);
@@ -168,7 +180,7 @@ inline void nibble_take_block(
         nibble_exp(rows.weight[row], top);
         rows.total[row] += nibble_reduce<nibble_add>(rows.weight[row]);
     }
-    nibble_gather<ROWS>(rows, block, v->ne[0], values, v->nb[1]);
+    nibble_gather<ROWS>(rows, block, k, v, keys, values);
     block.count = 0;
 }
 
@@ -182,6 +194,7 @@ void nibble_take(
     for (int64_t cell = first; cell < end; cell++) {
         const float added = mask ? GGML_CPU_FP16_TO_FP32(mask[cell]) : 0.0f;
         if (added == -INFINITY) continue;
+        nibble_fetch(keys + cell * k->nb[1], k->ne[0]);
         block.cell[block.count] = cell;
         block.mask[block.count++] = added;
         if (block.count == NIBBLE_CELLS) nibble_take_block<ROWS>(rows, block, k, v, keys, values, scale);
