@@ -14,7 +14,7 @@ import numpy as np
 from engine.backend import SlotState
 
 _LEAST_MAPPED = 2**20
-"""Bytes; a process may have some 65,000 mappings, and fewer are there fast enough."""
+"""Bytes. A process may have some 65,000 mappings, too few for one to every short state, which costs little anyway."""
 _POPULATE: int = getattr(mmap, "MAP_POPULATE", 0)
 """Linux has it."""
 
