@@ -12,9 +12,8 @@ Ids = npt.NDArray[np.intp]
 
 _SMALL = 1024
 _FEW = 512
-_LOWEST_PEAK, _HIGHEST_PEAK = -20.0, 60.0
-"""Between these, exp of whole logits fits float32 with room for the sum of a vocabulary, and what becomes 0 is some
-60 nats under the peak."""
+_HIGHEST_PEAK = 60.0
+"""Logits up to here can be divided as they are: float32 keeps apart what lies beneath."""
 
 
 class Candidates:
@@ -24,7 +23,7 @@ class Candidates:
     and weights are computed in the scratch memory. Whatever is computed once is kept for the next filter.
     """
 
-    __slots__ = ("_base", "_columns", "_peak", "_total", "_weights", "ids", "logits", "scratch")
+    __slots__ = ("_peak", "_total", "_weights", "ids", "logits", "scratch")
 
     def __init__(self, logits: Logits, scratch: Scratch, ids: Ids | None = None) -> None:
         """``logits``, shape (n,), may be changed in place. ``ids``, shape (n,), are needed where n < v."""
@@ -32,9 +31,7 @@ class Candidates:
         self.ids = ids
         self.scratch = scratch
         self._peak: float | None = None
-        self._base = 0.0
         self._weights: Logits | None = None
-        self._columns: Logits | None = None
         self._total: float | None = None
 
     @property
@@ -54,41 +51,31 @@ class Candidates:
         return self._peak
 
     @property
-    def base(self) -> float:
-        """What is taken off the logits before exp: usually nothing of a whole vocabulary's, which spares a pass over
-        it, and rounds less."""
-        if self._weights is None:
-            fits = self.ids is None and _LOWEST_PEAK <= self.peak <= _HIGHEST_PEAK
-            self._base = 0.0 if fits else self.peak
-        return self._base
-
-    @property
     def weights(self) -> Logits:
-        """Probabilities times ``total``: exp of the logits less ``base``, shape (n,). Read only."""
+        """Probabilities times ``total``: exp of the logits less ``peak``, shape (n,). Read only."""
         if self._weights is None:
-            out = self.scratch.weights if self.ids is None else np.empty_like(self.logits)
-            base = self.base
-            depth = np.subtract(self.logits, np.float32(base), out=out) if base else self.logits
-            self._weights = np.exp(depth, out=out)
             if self.ids is None:
-                self._columns = self.scratch.column_sums()
+                self._weights = self.scratch.weights
+                self._total = self.scratch.weigh(self.logits, self.peak)
+            else:
+                depth = self.logits - np.float32(self.peak)
+                self._weights = np.exp(depth, out=depth)
         return self._weights
 
     @property
     def total(self) -> float:
         """The sum of ``weights``."""
+        weights = self.weights
         if self._total is None:
-            weights = self.weights
-            parts = weights if self._columns is None else self._columns
-            self._total = float(parts.sum(dtype=np.float64))
+            self._total = float(weights.sum(dtype=np.float64))
         return self._total
 
     @property
     def mean_depth(self) -> float:
-        """The mean of logit less base, by probability: log(total) less this is the entropy, in nats."""
+        """The mean of logit less peak, by probability: log(total) less this is the entropy, in nats."""
         weights, total = self.weights, self.total
         out = self.scratch.other if self.ids is None else np.empty_like(self.logits)
-        depth = np.subtract(self.logits, np.float32(self.base), out=out)
+        depth = np.subtract(self.logits, np.float32(self.peak), out=out)
         # 0 times -inf is no number; what is this deep weighs nothing.
         np.maximum(depth, np.float32(-100.0), out=depth)
         np.multiply(depth, weights, out=depth)
@@ -105,13 +92,13 @@ class Candidates:
         self.logits = self.logits[indices]
         self._weights = None if self._weights is None or not has_peak else self._weights[indices]
         self._peak = self._peak if has_peak else None
-        self._total = self._columns = None
+        self._total = None
 
     def strike(self, indices: Ids) -> None:
         """Take out those at ``indices``."""
         if self.ids is None:
             self.logits[indices] = -np.inf
-            self._peak = self._weights = self._total = self._columns = None
+            self._peak = self._weights = self._total = None
         else:
             self.keep(np.delete(np.arange(self.size), indices), has_peak=False)
 
@@ -128,7 +115,7 @@ class Candidates:
             logits, peak = np.subtract(self.logits, np.float32(self.peak), out=out), 0.0
         self.logits = np.multiply(logits, factor, out=out)
         self._peak = peak
-        self._weights = self._total = self._columns = None
+        self._weights = self._total = None
 
     def best(self) -> int:
         """The likeliest token; of several, the first."""
@@ -137,10 +124,10 @@ class Candidates:
     def draw(self, fraction: float) -> int:
         """The index of the candidate at ``fraction``, 0 <= fraction < 1, of the total weight."""
         weights = self.weights
-        if self._columns is None:
+        if self.ids is not None:
             reached = weights.cumsum(dtype=np.float64)
             return _first_past(reached, fraction * float(reached[-1]))
-        reached = self._columns.cumsum(dtype=np.float64)
+        reached = self.scratch.column_sums().cumsum(dtype=np.float64)
         goal = fraction * float(reached[-1])
         column = _first_past(reached, goal)
         left = goal - (float(reached[column - 1]) if column else 0.0)

@@ -41,7 +41,7 @@ def top_k(candidates: Candidates, count: int) -> None:
 def typical_p(candidates: Candidates, p: float, min_keep: int) -> None:
     """Keep the tokens whose surprise is nearest to the entropy until they hold more than ``p`` (arXiv 2202.00666)."""
     weights, total = candidates.weights, candidates.total
-    center = np.float32(candidates.base + candidates.mean_depth)
+    center = np.float32(candidates.peak + candidates.mean_depth)
     out = candidates.scratch.other if candidates.ids is None else np.empty_like(candidates.logits)
     strangeness = np.abs(np.subtract(candidates.logits, center, out=out), out=out)
     goal = math.nextafter(p * total, math.inf)

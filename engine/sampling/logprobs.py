@@ -29,7 +29,7 @@ def top_logprobs(
     overwritten.
     """
     candidates = Candidates(logits, Scratch(logits.size) if scratch is None else scratch)
-    normaliser = candidates.base + math.log(candidates.total)
+    normaliser = candidates.peak + math.log(candidates.total)
     logprob = float(logits[token]) - normaliser
     if count == 0:
         return logprob, np.empty(0, dtype=np.intp), np.empty(0, dtype=np.float64)

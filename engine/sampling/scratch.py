@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from engine.native.exponentials import exponentials
+
 _COLUMNS = 1024
 
 
@@ -26,6 +28,10 @@ class Scratch:
         """Shape (v,)."""
         self.kept = np.empty(vocabulary_size, dtype=np.float32)
         """Shape (v,). Logits as the model gave them, of a place whose token is to be scored. No sampler uses it."""
+
+    def weigh(self, logits: npt.NDArray[np.float32], peak: float) -> float:
+        """Make ``weights`` exp of ``logits`` less ``peak``, shape (v,), and return their sum."""
+        return exponentials(logits, peak, self.weights)
 
     def column_sums(self) -> npt.NDArray[np.float32]:
         """Sums of the columns of ``matrix``, shape (columns,)."""

@@ -56,7 +56,7 @@ def _kept(logits: Logits, narrow: Callable[[Candidates], None]) -> list[int]:
     assert left.size
     assert len(set(left.tolist())) == left.size
     assert candidates.peak > -math.inf, "nothing is left"
-    assert candidates.total == pytest.approx(float(np.exp(candidates.logits - candidates.base).sum()), 1e-4)
+    assert candidates.total == pytest.approx(float(np.exp(candidates.logits - candidates.peak).sum()), 1e-4)
     finite = candidates.logits > -np.inf
     assert (candidates.logits[finite] == logits[left[finite]]).all()
     return sorted(left[finite].tolist())
