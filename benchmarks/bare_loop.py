@@ -26,8 +26,8 @@ from engine.native import library
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 from engine.patience import PATIENT_US
+from engine.spawned_worker import worker_environment
 from engine.threads import choose_threads
-from engine.worker_process import worker_environment
 
 
 class BareLoop:

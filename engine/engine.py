@@ -40,6 +40,7 @@ from engine.quarantine import Quarantine, suspects
 from engine.question import Answer, Question
 from engine.request import EngineRequest
 from engine.restart_policy import RestartPolicy
+from engine.spawned_worker import SpawnedWorker
 from engine.stall_watch import StallWatch
 from engine.worker_process import WorkerProcess
 
@@ -76,13 +77,13 @@ class Engine:
         self._supervision: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, config: EngineConfig) -> Self:
-        """Load the model and wait until it has decoded a token.
+    async def start(cls, config: EngineConfig, spawned: SpawnedWorker | None = None) -> Self:
+        """Load the model, in ``spawned`` where there is one, and wait until it has decoded a token.
 
         Raises ModelLoadFailed, ModelLoadTimeout and InsufficientMemory.
         """
         engine = cls(config)
-        await engine._start_worker()
+        await engine._start_worker(spawned)
         engine._supervision = asyncio.create_task(engine._supervise(), name=f"supervise {config.model_id}")
         return engine
 
@@ -320,9 +321,9 @@ class Engine:
 
     # -- supervision --------------------------------------------------------------------------------------------
 
-    async def _start_worker(self) -> None:
+    async def _start_worker(self, spawned: SpawnedWorker | None = None) -> None:
         worker = WorkerProcess(self._on_frame)
-        self.facts = await worker.start(self.config)
+        self.facts = await worker.start(self.config, spawned)
         self._worker = worker
         self._pace.restart()
         self._added.load_again(worker)

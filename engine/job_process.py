@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from engine.load_death import cause_of
-from engine.worker_process import worker_environment
+from engine.spawned_worker import worker_environment
 
 KILLED = -9
 """The exit status of a process that the kernel has killed, which it does where memory runs out."""

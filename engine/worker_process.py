@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import socket
-import sys
+import subprocess
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -19,23 +17,14 @@ from engine import frames
 from engine.config import SAVE_LIMIT_S, EngineConfig, ModelFacts
 from engine.errors import ModelLoadTimeout
 from engine.load_death import cause_of, load_death
+from engine.spawned_worker import SpawnedWorker
 
 _logger = logging.getLogger("nibble.worker")
-_KEPT_VARIABLES = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "LLAMA_CPP_LIB_PATH",  # where llama-cpp-python looks for another build
-    "DYLD_LIBRARY_PATH",
-    "PYTHONPATH",
-)
-_KEPT_PREFIXES = ("GGML_", "OMP_", "GOMP_", "CUDA_", "VK_")
 _LAST_LINES = 20
 _STOP_PATIENCE_S = 3.0
 _LAST_WORDS_S = 0.5
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.001, 0.1
+"""Between looks whether a process is gone that has closed its standard error, as the end of it does."""
 
 
 class WorkerProcess(asyncio.Protocol):
@@ -45,7 +34,7 @@ class WorkerProcess(asyncio.Protocol):
         self._on_frame = on_frame
         self._splitter = frames.FrameSplitter()
         self._transport: asyncio.Transport | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._ready: asyncio.Future[ModelFacts] = asyncio.get_running_loop().create_future()
         self._watch: asyncio.Task[str] | None = None
@@ -53,33 +42,22 @@ class WorkerProcess(asyncio.Protocol):
         self._patience_s = _STOP_PATIENCE_S
         self._model_id = ""
 
-    async def start(self, config: EngineConfig) -> ModelFacts:
-        """Spawn, load, and return the facts.
+    async def start(self, config: EngineConfig, spawned: SpawnedWorker | None = None) -> ModelFacts:
+        """Load in ``spawned``, or else in a new process, and return the facts.
 
         Raises ModelLoadFailed, ModelLoadTimeout and InsufficientMemory; then no process is left.
         """
         self._model_id = config.model_id
         if config.prefix_disk_bytes:
             self._patience_s += SAVE_LIMIT_S
-        ours, theirs = socket.socketpair()
+        spawned = spawned or SpawnedWorker.spawn()
+        self._process = spawned.process
         try:
-            with theirs:
-                self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "engine.worker", str(theirs.fileno())),
-                    pass_fds=[theirs.fileno()],
-                    env=worker_environment(),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.PIPE,
-                    # Ctrl-C in the server's terminal is for the server, which then drains.
-                    start_new_session=True,
-                )
+            spawned.connection.setblocking(False)
             loop = asyncio.get_running_loop()
-            ours.setblocking(False)
-            await loop.create_unix_connection(lambda: self, sock=ours)
+            await loop.create_unix_connection(lambda: self, sock=spawned.connection)
         except BaseException:
-            ours.close()
-            self.kill()
+            spawned.end()
             raise
         self._watch = asyncio.create_task(self._watch_exit(), name=f"watch worker of {config.model_id}")
         self.send(frames.Configure(config))
@@ -133,11 +111,19 @@ class WorkerProcess(asyncio.Protocol):
     async def _watch_exit(self) -> str:
         assert self._process is not None
         assert self._process.stderr is not None
-        async for raw in self._process.stderr:
+        lines = asyncio.StreamReader()
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), self._process.stderr
+        )
+        async for raw in lines:
             line = raw.decode("utf-8", "replace").rstrip()
             self._last_lines.append(line)
             _logger.warning("worker %d: %s", self._process.pid, line)
-        returncode = await self._process.wait()
+        pipe.close()
+        pause_s = _FIRST_LOOK_S
+        while (returncode := self._process.poll()) is None:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LAST_LOOK_S)
         # What it said last tells who had begun. It is there already: only the loop has yet to read it.
         await asyncio.wait({self._closed}, timeout=_LAST_WORDS_S)
         if not self._ready.done():
@@ -166,22 +152,3 @@ class WorkerProcess(asyncio.Protocol):
                     self._ready.set_exception(frame.error.to_error())
             else:
                 self._on_frame(frame)
-
-
-def worker_environment() -> dict[str, str]:
-    """What a worker may know of ours: how to find its libraries, and no secrets."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT_VARIABLES or name.startswith(_KEPT_PREFIXES)
-    }
-    # Huge pages for repacked weights: made some four times faster, and fewer misses when they are read. So is the KV
-    # cache of a llama.cpp that clears it in whole; ours does not, and takes small ones (scripts/lazy_clear.h).
-    kept["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
-    # Threads that wait for each other give the core away soon. By default they spin for milliseconds, and where
-    # anything else wants the cores (this server's own API process, say) they keep it from the one they wait for. Within
-    # a step our build has a barrier of its own, which engine.patience tells how long to wait; this is between steps.
-    kept.setdefault("GOMP_SPINCOUNT", "1000")
-    # A process that aborts is to be gone at once. By default ggml calls for a debugger first, which takes seconds.
-    kept.setdefault("GGML_NO_BACKTRACE", "1")
-    return kept

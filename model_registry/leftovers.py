@@ -13,7 +13,7 @@ import msgspec
 from engine.disk.label import LABEL_ENDING, is_gone
 from model_registry.blobs import Blobs
 from model_registry.pull.file_lock import is_held, remove_lock
-from model_registry.pull.pull import PACKAGES
+from model_registry.pull.packages import PACKAGES
 from model_registry.store.model_store import ModelStore
 
 Kind = Literal["partial download", "package", "blob", "dangling link", "lock", "record", "prefixes"]

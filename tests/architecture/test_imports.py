@@ -21,6 +21,16 @@ def test_the_api_process_loads_no_native_code_of_the_engine() -> None:
     assert "server.app" in loaded
     assert [name for name in loaded if name.split(".")[0] == "llama_cpp"] == []
     assert [name for name in loaded if name.startswith("engine.native")] == []
+    # For pulling alone, and 30 to 60 ms of every start, with all that it brings.
+    assert "httpx" not in loaded
+
+
+def test_the_first_worker_is_spawned_before_anything_heavy_is_imported() -> None:
+    program = "import json, sys, server.first_worker; print(json.dumps(sorted(sys.modules)))"
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert {"asyncio", "msgspec", "pydantic", "numpy"}.isdisjoint(json.loads(told.stdout))
 
 
 def test_a_command_that_only_looks_loads_nothing_of_what_serves(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.worker_process import worker_environment
+from engine.spawned_worker import worker_environment
 
 
 @pytest.mark.parametrize("name", ["LLAMA_CPP_LIB_PATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS"])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from engine import frames
 from engine.config import EngineConfig, ModelFacts
 from engine.errors import NibbleError
+from engine.spawned_worker import SpawnedWorker
 from tests.fakes.facts import facts
 
 
@@ -25,7 +26,7 @@ class FakeWorkerProcess:
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.made.append(self)
 
-    async def start(self, config: EngineConfig) -> ModelFacts:
+    async def start(self, config: EngineConfig, spawned: SpawnedWorker | None = None) -> ModelFacts:
         if self.start_failures:
             raise self.start_failures.pop(0)
         return facts()
