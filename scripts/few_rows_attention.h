@@ -14,8 +14,15 @@
 #pragma once
 #if defined(__GNUC__) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
+#include <atomic>
+
+/* Whether any rows were computed here since this was last asked. A build without this file, or for another kind of
+ * processor, has no such symbol. */
+extern "C" __attribute__((visibility("default"))) bool nibble_has_attended(void);
 
 namespace {
+
+std::atomic<bool> nibble_attended;
 
 constexpr int NIBBLE_ROWS = 4;
 constexpr int NIBBLE_CELLS = 64;
@@ -222,6 +229,8 @@ bool nibble_attend(
         const ggml_compute_params * params, ggml_tensor * dst, int ir0, int ir1, int64_t ic_start, int64_t ic_end,
         float * partials, int64_t partial_stride) {
     if (params->use_ref || !nibble_attends(dst)) return false;
+    // Read first: threads that all write would take the line from each other.
+    if (!nibble_attended.load(std::memory_order_relaxed)) nibble_attended.store(true, std::memory_order_relaxed);
     const ggml_tensor * q = dst->src[0];
     const ggml_tensor * k = dst->src[1];
     const ggml_tensor * v = dst->src[2];
@@ -282,6 +291,8 @@ inline int64_t nibble_rows_per_turn(const ggml_tensor * dst, int64_t rows, int t
 }
 
 } // namespace
+
+bool nibble_has_attended(void) { return nibble_attended.exchange(false, std::memory_order_relaxed); }
 #else
 #define nibble_attend(params, dst, ir0, ir1, ic_start, ic_end, partials, partial_stride) (false)
 #define nibble_rows_per_turn(dst, rows, threads) (rows)

@@ -14,7 +14,6 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from llama_cpp import llama_cpp as bindings
 
 from engine.native import library
 
@@ -42,10 +41,11 @@ def numpy_exponentials(values: Floats, base: float, out: Floats) -> float:
 @functools.cache
 def softmax_kernel() -> _Kernel | None:
     """ggml's function of (n, address of out, address of values, base); None where the library does not show it."""
-    for loaded in (bindings._lib, *library.kernel_libraries()):
-        kernel = getattr(loaded, "ggml_vec_soft_max_f32", None)
-        if kernel is not None:
-            kernel.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float)
-            kernel.restype = ctypes.c_double
-            return cast("_Kernel", kernel)
-    return None
+    library.initialise()
+    kernels = library.kernels_with("ggml_vec_soft_max_f32")
+    if kernels is None:
+        return None
+    kernel = kernels.ggml_vec_soft_max_f32
+    kernel.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float)
+    kernel.restype = ctypes.c_double
+    return cast("_Kernel", kernel)

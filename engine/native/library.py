@@ -67,20 +67,23 @@ def set_patience(microseconds: int) -> bool:
 
     False where this build has OpenMP's own barrier, whose patience is fixed when the process starts.
     """
-    if (setter := _patience_setter()) is None:
+    if (kernels := kernels_with("nibble_set_patience")) is None:
         return False
-    setter(microseconds)
+    kernels.nibble_set_patience(ctypes.c_int(microseconds))
     return True
 
 
+def has_attended() -> bool:
+    """Whether our own kernel (scripts/few_rows_attention.h) computed any attention since this was last asked."""
+    kernels = kernels_with("nibble_has_attended")
+    # C's bool is a byte, and ctypes takes it for a whole number.
+    return kernels is not None and bool(kernels.nibble_has_attended() & 1)
+
+
 @functools.cache
-def _patience_setter() -> Callable[[int], None] | None:
-    for kernels in kernel_libraries():
-        with suppress(AttributeError):
-            setter = kernels.nibble_set_patience
-            setter.argtypes, setter.restype = (ctypes.c_int,), None
-            return cast("Callable[[int], None]", setter)
-    return None
+def kernels_with(name: str) -> ctypes.CDLL | None:
+    """The library with a function of ggml's kernels for CPUs, be it ours or ggml's; None where none shows it."""
+    return next((each for each in (bindings._lib, *kernel_libraries()) if hasattr(each, name)), None)
 
 
 def kernel_libraries() -> list[ctypes.CDLL]:

@@ -30,12 +30,17 @@ def _choose(
     return choose_attention(config, model, cells=_CELLS, threads=1, available=available, saved=saved)
 
 
+def _without_own_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "has_gpu", lambda: False)
+    monkeypatch.setattr(library, "has_attended", lambda: False)
+
+
 @pytest.mark.parametrize("times", [(0.020, 0.008), (0.010, 0.009), (0.008, 0.020)])
 def test_without_must_be_clearly_faster(
     model: NativeModel, monkeypatch: pytest.MonkeyPatch, times: tuple[float, float]
 ) -> None:
     monkeypatch.setattr(attention_choice, "_compare", lambda *_: times)
-    monkeypatch.setattr(library, "has_gpu", lambda: False)
+    _without_own_kernel(monkeypatch)
     chosen = _choose(real_config(), model)
     assert chosen.flash == ("off" if times[0] > 1.2 * times[1] else "auto")
     assert f"{times[1] * 1e3:.1f} without" in chosen.reason
@@ -58,7 +63,7 @@ def test_what_prefixes_on_disk_were_computed_with_stays_unless_the_other_is_much
     flash: str,
 ) -> None:
     monkeypatch.setattr(attention_choice, "_compare", lambda *_: times)
-    monkeypatch.setattr(library, "has_gpu", lambda: False)
+    _without_own_kernel(monkeypatch)
     assert _choose(real_config(), model, saved=saved).flash == flash
 
 
@@ -103,15 +108,26 @@ def test_a_model_that_cannot_be_tried_is_served_as_it_was(
         raise DecodeFailed("no room in the KV cache")
 
     monkeypatch.setattr(attention_choice, "_compare", compare)
-    monkeypatch.setattr(library, "has_gpu", lambda: False)
+    _without_own_kernel(monkeypatch)
     assert _choose(real_config(), model) == AttentionChoice(
         "auto", 512, "it could not be tried (no room in the KV cache)"
     )
 
 
-def test_a_real_trial_tells_both_times(model: NativeModel) -> None:
-    if library.has_gpu():
-        pytest.skip("this build has a GPU, for which nothing is tried")
+@pytest.mark.usefixtures("avx2_kernels")
+def test_where_our_kernel_attends_nothing_is_tried(
+    model: NativeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(*_: object) -> tuple[float, float]:
+        raise AssertionError("a trial costs time")
+
+    monkeypatch.setattr(attention_choice, "_compare", compare)
+    chosen = _choose(real_config(), model)
+    assert chosen == AttentionChoice("auto", 512, "this build's own kernel decodes as fast at any length")
+
+
+def test_a_real_trial_tells_both_times(model: NativeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_own_kernel(monkeypatch)
     chosen = _choose(real_config(), model)
     assert chosen.flash in ("auto", "off")
     assert chosen.reason.startswith("at 2048 tokens a step takes ")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.native import library
 from tests.fixtures.ggml_graph import F16, F32, GgmlGraph, Tensor
 
 Floats = npt.NDArray[np.float32]
@@ -28,7 +29,9 @@ class Attention:
     def __init__(self, kernels: ctypes.CDLL) -> None:
         self._kernels = kernels
 
-    def __call__(self, q: Floats, k: Halves, v: Halves, mask: Halves | None, *, threads: int) -> Floats:
+    def __call__(
+        self, q: Floats, k: Halves, v: Halves, mask: Halves | None, *, threads: int, softcap: float = 0.0
+    ) -> Floats:
         """``q`` is ``[streams, heads, tokens, width]``, ``k`` and ``v`` ``[streams, heads of keys, cells, width]``.
 
         ``mask`` is ``[streams, 1, tokens, cells]``, what comes out ``[streams, tokens, heads, width]``.
@@ -41,7 +44,7 @@ class Attention:
                 None if array is None else graph.tensor(kind, array.shape, array)
                 for kind, array in ((F32, q), (F16, k), (F16, v), (F16, mask))
             ]
-            options = (ctypes.c_float(width**-0.5), ctypes.c_float(0), ctypes.c_float(0))
+            options = (ctypes.c_float(width**-0.5), ctypes.c_float(0), ctypes.c_float(softcap))
             out = Tensor(graph.ggml.ggml_flash_attn_ext(graph.context, *tensors, *options))
             return graph.compute(out, shape, threads=threads)
 
@@ -157,3 +160,14 @@ def test_where_cells_lie_changes_nothing(attention: Attention) -> None:
         seen = np.full((1, 1, 1, cells), -np.inf, np.float16)
         seen[..., places] = 0
         assert attention(q, keys, values, seen, threads=1).tobytes() == expected.tobytes()
+
+
+def test_it_tells_whether_it_was_asked_to_compute(attention: Attention) -> None:
+    """So a load knows whether a model's attention is ours without knowing what ours is for."""
+    q, k, v, mask = _some(4, 1, 2, 3, 1, 64, 256, 1.0)
+    library.has_attended()
+    attention(q, k, v, mask, threads=2)
+    assert library.has_attended()
+    assert not library.has_attended()
+    attention(q, k, v, mask, threads=2, softcap=30.0)
+    assert not library.has_attended()
