@@ -129,6 +129,9 @@ class _Start:
 
     def _build(self) -> ServerProcess:
         """Import the rest of the server, and put it together."""
+        from server.lean_fastapi import import_fastapi
+
+        import_fastapi()
         from server.app import create_app
         from server.http_protocol import protocol_with
         from server.process import ServerProcess
