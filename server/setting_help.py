@@ -26,7 +26,7 @@ SETTING_HELP: Final[dict[str, str]] = {
     "kv_layout": "partitioned (each request has its own buffer: faster), unified (all share a pool: long and short"
     " requests side by side in little memory), or auto: by the budget.",
     "cache_type": "Format of the KV cache: f16, q8_0 (half the memory) or q4_0 (a quarter, at some cost in quality).",
-    "flash_attention": "auto (whatever decodes faster here, tried at load), on or off; a quantised KV cache needs it.",
+    "flash_attention": "auto (whatever decodes faster here, found at load), on or off; a quantised KV cache needs it.",
     "prefix_memory": "Memory for cached prompts that lost their place, such as 1GiB; 0 keeps none"
     " [default: a tenth of what is left, 2 GiB at most].",
     "prefix_disk": "Disk for cached prompts, of all models together, which then survive a restart, such as 4GiB; they"

@@ -122,8 +122,19 @@ def test_where_our_kernel_attends_nothing_is_tried(
         raise AssertionError("a trial costs time")
 
     monkeypatch.setattr(attention_choice, "_compare", compare)
+    monkeypatch.setattr(library, "backend_description", lambda: "CPU (AVX, AVX2)")
     chosen = _choose(real_config(), model)
     assert chosen == AttentionChoice("auto", 512, "this build's own kernel decodes as fast at any length")
+
+
+def test_where_its_rivals_are_wider_both_are_tried(
+    model: NativeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_choice, "_compare", lambda *_: (0.020, 0.010))
+    monkeypatch.setattr(library, "has_gpu", lambda: False)
+    monkeypatch.setattr(library, "has_attended", lambda: True)
+    monkeypatch.setattr(library, "backend_description", lambda: "CPU (AVX, AVX2, AVX512)")
+    assert _choose(real_config(), model).flash == "off"
 
 
 def test_a_real_trial_tells_both_times(model: NativeModel, monkeypatch: pytest.MonkeyPatch) -> None:
