@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -31,9 +32,19 @@ def _children(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
-async def test_the_first_engine_takes_it_and_the_second_has_its_own() -> None:
+@pytest.fixture
+def spawned_here() -> Callable[[], set[psutil.Process]]:
+    """Workers of this process that were not there when the test began, as others of the suite are."""
+    own = psutil.Process()
+    before = set(own.children())
+    return lambda: set(own.children()) - before
+
+
+async def test_the_first_engine_takes_it_and_the_second_has_its_own(
+    spawned_here: Callable[[], set[psutil.Process]],
+) -> None:
     with FirstWorker() as first:
-        (spawned,) = _children(psutil.Process().pid)
+        (spawned,) = spawned_here()
         one = await first.start_engine(real_config())
         two = await first.start_engine(real_config())
         try:
@@ -51,9 +62,11 @@ async def test_the_first_engine_takes_it_and_the_second_has_its_own() -> None:
     assert not spawned.is_running()
 
 
-async def test_one_that_is_dead_before_it_is_wanted_is_done_without() -> None:
+async def test_one_that_is_dead_before_it_is_wanted_is_done_without(
+    spawned_here: Callable[[], set[psutil.Process]],
+) -> None:
     with FirstWorker() as first:
-        (spawned,) = _children(psutil.Process().pid)
+        (spawned,) = spawned_here()
         spawned.kill()
         psutil.wait_procs([spawned], timeout=_PATIENCE_S)
         engine = await first.start_engine(real_config())
@@ -61,23 +74,23 @@ async def test_one_that_is_dead_before_it_is_wanted_is_done_without() -> None:
         await engine.stop()
 
 
-def test_dismissed_it_is_gone_at_once() -> None:
+def test_dismissed_it_is_gone_at_once(spawned_here: Callable[[], set[psutil.Process]]) -> None:
     first = FirstWorker()
-    (spawned,) = _children(psutil.Process().pid)
+    (spawned,) = spawned_here()
     first.dismiss()
     assert not spawned.is_running()
     first.dismiss()
 
 
 def test_a_system_that_starts_no_process_is_no_matter_before_a_model_loads(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, spawned_here: Callable[[], set[psutil.Process]]
 ) -> None:
     def refuse() -> SpawnedWorker:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(SpawnedWorker, "spawn", refuse)
     with FirstWorker():
-        assert _children(psutil.Process().pid) == []
+        assert spawned_here() == set()
 
 
 def test_it_does_not_outlive_a_server_that_is_killed() -> None:
