@@ -30,6 +30,13 @@ def _choose(
     return choose_attention(config, model, cells=_CELLS, threads=1, available=available, saved=saved)
 
 
+def _end_trials_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(*_: object) -> tuple[float, float]:
+        raise error
+
+    monkeypatch.setattr(attention_choice, "_compare", compare)
+
+
 def _without_own_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "has_gpu", lambda: False)
     monkeypatch.setattr(library, "has_attended", lambda: False)
@@ -82,10 +89,7 @@ def test_where_there_is_no_choice_nothing_is_tried(
     available: int,
     flash: str,
 ) -> None:
-    def compare(*_: object) -> tuple[float, float]:
-        raise AssertionError("a trial costs time")
-
-    monkeypatch.setattr(attention_choice, "_compare", compare)
+    _end_trials_with(AssertionError("a trial costs time"), monkeypatch)
     chosen = _choose(real_config(**changes), model, available)
     assert (chosen.flash, bool(chosen.reason)) == (flash, True)
 
@@ -104,10 +108,7 @@ def test_gpus_are_llama_cpp_s_business(model: NativeModel, monkeypatch: pytest.M
 def test_a_model_that_cannot_be_tried_is_served_as_it_was(
     model: NativeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def compare(*_: object) -> tuple[float, float]:
-        raise DecodeFailed("no room in the KV cache")
-
-    monkeypatch.setattr(attention_choice, "_compare", compare)
+    _end_trials_with(DecodeFailed("no room in the KV cache"), monkeypatch)
     _without_own_kernel(monkeypatch)
     assert _choose(real_config(), model) == AttentionChoice(
         "auto", 512, "it could not be tried (no room in the KV cache)"
@@ -118,10 +119,7 @@ def test_a_model_that_cannot_be_tried_is_served_as_it_was(
 def test_where_our_kernel_attends_nothing_is_tried(
     model: NativeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def compare(*_: object) -> tuple[float, float]:
-        raise AssertionError("a trial costs time")
-
-    monkeypatch.setattr(attention_choice, "_compare", compare)
+    _end_trials_with(AssertionError("a trial costs time"), monkeypatch)
     monkeypatch.setattr(library, "backend_description", lambda: "CPU (AVX, AVX2)")
     chosen = _choose(real_config(), model)
     assert chosen == AttentionChoice("auto", 512, "this build's own kernel decodes as fast at any length")
