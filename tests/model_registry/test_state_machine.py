@@ -110,6 +110,12 @@ class Run:
 
         self.acts.append(asyncio.create_task(quietly()))
 
+    async def stop(self) -> None:
+        # Said when the registry hears of it, and not when the task is made: a load that ends in a thread in between
+        # wakes those who wait for it first, and they are served by right.
+        self.is_stopping = True
+        await self.registry.stop()
+
     async def force(self, model_id: str) -> None:
         self.forced.add(model_id)
         try:
@@ -160,8 +166,7 @@ class Run:
             case "look", _:
                 self.act(self.registry.look())
             case "stop", _ if self.stop_task is None:
-                self.is_stopping = True
-                self.stop_task = asyncio.create_task(self.registry.stop())
+                self.stop_task = asyncio.create_task(self.stop())
             case _:
                 pass
 
