@@ -3,10 +3,12 @@
 Logits are the bundled model's own, behind each token of an English text; for larger vocabularies, the likeliest
 thousand of them over a bulk drawn from the rest that together is as likely as the rest was. ``--even`` takes a normal
 distribution instead, which no model gives: thousands of tokens are within top-p there, the worst for every filter.
-The step that a share is of is the bundled model's for its vocabulary, and for the largest that of a model with the
-sizes of Gemma 3 1B, made for the occasion (some 560 MB, in the directory for temporary files).
-Both sides start from one row of a model's output: ours changes it in place, llama.cpp's copies it into
-its array of structs, as ``llama_sampler_sample`` does.
+Both sides start from one row of a model's output, in turns: ours changes it in place, llama.cpp's copies it into its
+array of structs, as ``llama_sampler_sample`` does.
+
+A share is measured where tokens are chosen: right behind a step, which leaves the caches cold for the first of its
+rows and not for the others. The step is the bundled model's for its vocabulary, and for the largest that of a model
+with the sizes of Gemma 3 1B, made for the occasion (some 560 MB, in the directory for temporary files).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +27,16 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.decode_step import DecodeStep
 from benchmarks.gemma_shape import VOCABULARY as GEMMA_VOCABULARY
 from benchmarks.gemma_shape import write_gemma_shape
 from benchmarks.llama_chain import LlamaChain
 from benchmarks.machine import describe_machine
-from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 from engine.sampling.params import SamplingParams
 from engine.sampling.sampler import Sampler
 from engine.sampling.scratch import Scratch
 from engine.sampling.terms import TermReader, Terms
-from engine.threads import choose_threads
 from model_registry.sources.bundled import locate_bundled
 
 Logits = npt.NDArray[np.float32]
@@ -63,61 +64,7 @@ _VOCABULARIES = (151_936, GEMMA_VOCABULARY)
 _WIDTHS = (1, 8)
 _HISTORY = 1024
 _HEAD = 1000
-_STEP_TURNS = 3
-_GEMMA_TOKENS = 12
-_TEXT = (
-    "The history of the village began long before anyone wrote it down. Two brothers came across the hills with a "
-    "cart, a cow and a bag of seed, and where the cart broke down they built a house. In the spring the river rose "
-    "higher than they had ever seen it, and in the summer there was no rain at all."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The time of one decode step of a model, and its logits behind each token of the text."""
-
-    seconds: dict[int, float]
-    """By width, which is how many sequences get a token in the step."""
-    logits: Logits
-    """Shape (tokens of the text, vocabulary)."""
-
-
-def measure_step(model: NativeModel, tokens: int | None = None) -> Step:
-    """Read the text token by token, in as many sequences at once as the width is, in turns; ``tokens`` of it."""
-    width = max(_WIDTHS)
-    context = NativeContext(
-        model, slots=width, slot_tokens=512, batch_tokens=512, threads=choose_threads(None).count
-    )
-    text = model.vocabulary.tokenize(_TEXT, add_special=True, parse_special=False)[:tokens]
-    times: dict[int, list[float]] = {count: [] for count in _WIDTHS}
-    rows: list[Logits] = []
-    for _ in range(_STEP_TURNS):
-        for count in _WIDTHS:
-            for slot in range(width):
-                context.clear_slot(slot)
-            for position, token in enumerate(text.tolist()):
-                batch = context.batch
-                batch.token[:count] = token
-                batch.position[:count] = position
-                batch.slot[:count] = np.arange(count)
-                batch.wants_logits[:count] = 1
-                started_s = time.perf_counter()
-                logits = context.decode(count, count)
-                times[count].append(time.perf_counter() - started_s)
-                if len(rows) < text.size:
-                    rows.append(logits[0].copy())
-    context.close()
-    # The shortest: on a machine that does other things too, that is the step by itself.
-    return Step({count: min(some) for count, some in times.items()}, np.array(rows))
-
-
-def measure_gemma_step() -> Step:
-    """Of a model whose vocabulary is the largest. Its logits are those of random weights."""
-    with tempfile.TemporaryDirectory(prefix="nibble-gemma-") as directory:
-        model = NativeModel(str(write_gemma_shape(Path(directory) / "gemma-shape.gguf")), None)
-        step = measure_step(model, tokens=_GEMMA_TOKENS)
-        model.close()
-    return step
+_SHARE_TURNS = 20
 
 
 def stretch(logits: Logits, size: int) -> Logits:
@@ -142,41 +89,69 @@ def even(size: int) -> Logits:
     return rows
 
 
-def measure_chain(
-    params: SamplingParams, logits: Logits, model: NativeModel, *, rounds: int
-) -> tuple[float, float]:
-    """Median seconds a token, ours and llama.cpp's, in turns row by row."""
-    size = logits.shape[1]
-    history = np.random.default_rng(2).integers(0, 2000, _HISTORY).astype(np.int32)
-    vocabulary = model.vocabulary
-    sampler = Sampler(
-        params,
-        prompt=history,
-        choice=0,
-        end_tokens=vocabulary.end_tokens,
-        scratch=Scratch(size),
-        # Made-up tokens have no text that could break a repeat.
-        terms=TermReader(vocabulary).read(params) if size == vocabulary.size else Terms(),
-    )
-    chain = LlamaChain(params, size, draws=True, model=model)
-    chain.accept(history.tolist())
-    row = np.empty(size, dtype=np.float32)
+class Chains:
+    """Draws tokens with one set of parameters, from rows of logits in turn."""
 
-    def draw_theirs() -> None:
-        chain.accept([chain.draw(row)])
+    def __init__(self, params: SamplingParams, logits: Logits, model: NativeModel) -> None:
+        self._params = params
+        self._logits = logits
+        self._model = model
+        self._history = np.random.default_rng(2).integers(0, 2000, _HISTORY).astype(np.int32)
+        self._scratch = Scratch(logits.shape[1])
 
-    def draw_ours() -> None:
-        sampler.sample(row, may_end=True)
+    def _sampler(self) -> Sampler:
+        vocabulary = self._model.vocabulary
+        is_own = self._logits.shape[1] == vocabulary.size
+        return Sampler(
+            self._params,
+            prompt=self._history,
+            choice=0,
+            end_tokens=vocabulary.end_tokens,
+            scratch=self._scratch,
+            # Made-up tokens have no text that could break a repeat.
+            terms=TermReader(vocabulary).read(self._params) if is_own else Terms(),
+        )
 
-    ours: list[float] = []
-    theirs: list[float] = []
-    for _ in range(rounds):
-        for source in logits:
-            for draw, times in ((draw_ours, ours), (draw_theirs, theirs)):
-                np.copyto(row, source)
-                times.append(_time(draw))
-    chain.close()
-    return statistics.median(ours), statistics.median(theirs)
+    def seconds(self, rounds: int) -> tuple[float, float]:
+        """Median seconds a token, ours and llama.cpp's, in turns row by row."""
+        sampler = self._sampler()
+        row = np.empty(self._logits.shape[1], dtype=np.float32)
+        chain = LlamaChain(self._params, row.size, draws=True, model=self._model)
+        chain.accept(self._history.tolist())
+
+        def draw_theirs() -> None:
+            chain.accept([chain.draw(row)])
+
+        def draw_ours() -> None:
+            sampler.sample(row, may_end=True)
+
+        ours: list[float] = []
+        theirs: list[float] = []
+        for _ in range(rounds):
+            for source in self._logits:
+                for draw, times in ((draw_ours, ours), (draw_theirs, theirs)):
+                    np.copyto(row, source)
+                    times.append(_time(draw))
+        chain.close()
+        return statistics.median(ours), statistics.median(theirs)
+
+    def share(self, step: DecodeStep, width: int) -> float:
+        """What choosing ``width`` tokens takes behind a step of that width, for the step's time."""
+        samplers = [self._sampler() for _ in range(width)]
+        rows = np.empty((width, self._logits.shape[1]), dtype=np.float32)
+
+        def draw() -> None:
+            for sampler, row in zip(samplers, rows, strict=True):
+                sampler.sample(row, may_end=True)
+
+        draws: list[float] = []
+        steps: list[float] = []
+        for source in self._logits[:_SHARE_TURNS]:
+            steps.append(step.run(width))
+            # As a step leaves its rows: just written.
+            np.copyto(rows, source)
+            draws.append(_time(draw))
+        return statistics.median(draws) / statistics.median(steps)
 
 
 def _time(draw: Callable[[], None]) -> float:
@@ -195,23 +170,33 @@ def main() -> None:
         raise SystemExit("the bundled model is not installed: run 'make setup'")
     console = Console()
     console.print(describe_machine())
-    model = NativeModel(str(path), None)
-    step = measure_step(model)
-    steps = {step.logits.shape[1]: step.seconds, GEMMA_VOCABULARY: measure_gemma_step().seconds}
-    for size, seconds in steps.items():
-        told = ", ".join(f"{s * 1e3:.1f} ms at width {w}" for w, s in seconds.items())
-        console.print(f"a step of the model with {size:,} tokens: {told}")
-    for size in (step.logits.shape[1], *_VOCABULARIES):
-        logits = even(size) if options.even else stretch(step.logits, size)
-        table = Table(title=f"one token of a vocabulary of {size:,}: median us, and share of the step")
-        for heading in ("chain", "nibble", "llama.cpp", *(f"share at width {w}" for w in _WIDTHS)):
-            table.add_column(heading, justify="left" if heading == "chain" else "right")
-        for name, params in CHAINS.items():
-            ours_s, theirs_s = measure_chain(params, logits, model, rounds=options.rounds)
-            shares = [f"{ours_s * w / seconds:.2%}" for w, seconds in steps.get(size, {}).items()]
-            table.add_row(name, f"{ours_s * 1e6:.0f}", f"{theirs_s * 1e6:.0f}", *shares)
-        console.print(table)
-    model.close()
+    widest = max(_WIDTHS)
+    with tempfile.TemporaryDirectory(prefix="nibble-gemma-") as directory, ExitStack() as stack:
+        model = NativeModel(str(path), None)
+        stack.callback(model.close)
+        gemma = NativeModel(str(write_gemma_shape(Path(directory) / "gemma-shape.gguf")), None)
+        stack.callback(gemma.close)
+        steps = {
+            step.vocabulary_size: step
+            for step in (stack.enter_context(DecodeStep(each, widest=widest)) for each in (model, gemma))
+        }
+        own = steps[model.vocabulary.size].logits()
+        for size in (model.vocabulary.size, *_VOCABULARIES):
+            logits = even(size) if options.even else stretch(own, size)
+            console.print(_table(logits, model, steps.get(size), options.rounds))
+
+
+def _table(logits: Logits, model: NativeModel, step: DecodeStep | None, rounds: int) -> Table:
+    widths = _WIDTHS if step else ()
+    table = Table(title=f"one token of a vocabulary of {logits.shape[1]:,}: median us, and share of the step")
+    for heading in ("chain", "nibble", "llama.cpp", *(f"share at width {width}" for width in widths)):
+        table.add_column(heading, justify="left" if heading == "chain" else "right")
+    for name, params in CHAINS.items():
+        chains = Chains(params, logits, model)
+        ours_s, theirs_s = chains.seconds(rounds)
+        shares = [f"{chains.share(step, width):.2%}" for width in widths] if step else []
+        table.add_row(name, f"{ours_s * 1e6:.0f}", f"{theirs_s * 1e6:.0f}", *shares)
+    return table
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ PATCHES = [
         "joined_passes.h",
         "q4_1_product.h",
         "few_rows_attention.h",
+        "vocabulary_scan.h",
     )
 ]
 NOTICE = "building llama.cpp, 2 to 5 minutes on two cores…"

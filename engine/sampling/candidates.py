@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from engine.native.vocabulary_scan import reaching
 from engine.sampling.scratch import Scratch
 
 Logits = npt.NDArray[np.float32]
@@ -154,7 +155,7 @@ def largest(values: Logits, count: int) -> Ids:
     In no order; of equal values the first are taken.
     """
     bound = _least_of_largest(values, count)
-    held = np.flatnonzero(values >= bound) if bound > -np.inf else np.flatnonzero(values > -np.inf)
+    held = reaching(values, bound) if bound > -np.inf else np.flatnonzero(values > -np.inf)
     if held.size <= count:
         return held
     near = values[held]

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from engine.native.vocabulary_scan import reaching
 from engine.sampling.candidates import Candidates, Ids, fewest_reaching, largest
 
 _SMALL = 1024
@@ -29,7 +30,7 @@ def top_n_sigma(candidates: Candidates, sigmas: float) -> None:
     out = candidates.scratch.other[: finite.size]
     deviation = np.subtract(finite, finite.mean(), out=out)
     sigma = math.sqrt(float(np.multiply(deviation, deviation, out=out).mean()))
-    candidates.keep(np.flatnonzero(logits >= np.float32(candidates.peak - sigmas * sigma)))
+    candidates.keep(reaching(logits, candidates.peak - sigmas * sigma))
 
 
 def top_k(candidates: Candidates, count: int) -> None:
@@ -73,7 +74,7 @@ def _nucleus(candidates: Candidates, p: float) -> Ids:
     # Few tokens can be likelier than 2^-15, and mostly they suffice; those below the last bound hold less than 1 - p.
     near, held = np.empty(0, dtype=np.intp), weights[:0]
     for share in (2.0**-15, (1.0 - p) / candidates.size):
-        near = np.flatnonzero(weights >= np.float32(max(share * total, _TINY)))
+        near = reaching(weights, max(share * total, _TINY))
         held = weights[near]
         if near.size and float(held.sum(dtype=np.float64)) >= p * total:
             break
@@ -82,7 +83,7 @@ def _nucleus(candidates: Candidates, p: float) -> Ids:
 
 def min_p(candidates: Candidates, share: float, min_keep: int) -> None:
     """Keep the tokens at least ``share`` times as likely as the likeliest (arXiv 2407.01082)."""
-    kept = np.flatnonzero(candidates.logits >= np.float32(candidates.peak + math.log(share)))
+    kept = reaching(candidates.logits, candidates.peak + math.log(share))
     candidates.keep(kept if kept.size >= min_keep else largest(candidates.logits, min_keep))
 
 
@@ -92,7 +93,7 @@ def xtc(candidates: Candidates, threshold: float, min_keep: int) -> None:
     The caller decides when: at each token with the request's ``xtc_probability``.
     """
     bound = max(threshold * candidates.total, _TINY)
-    above = np.flatnonzero(candidates.weights >= np.float32(bound))
+    above = reaching(candidates.weights, bound)
     if above.size > 1 and candidates.possible - above.size + 1 >= min_keep:
         candidates.strike(np.delete(above, candidates.logits[above].argmin()))
 

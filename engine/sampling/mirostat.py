@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from engine.native.vocabulary_scan import reaching
 from engine.sampling import filters
 from engine.sampling.candidates import Candidates, largest
 
@@ -42,7 +43,7 @@ class Mirostat:
         """Version 2: keep what surprises no more than the limit, the likeliest in any case."""
         bound = candidates.total * 2.0 ** -max(0.0, min(self.limit, 1000.0))
         weights = candidates.weights
-        candidates.keep(np.flatnonzero(weights >= min(np.float32(max(bound, 1e-45)), weights.max())))
+        candidates.keep(reaching(weights, min(max(bound, 1e-45), float(weights.max()))))
 
     def _count(self, candidates: Candidates) -> int:
         """Version 1: how many of the likeliest tokens have, on the whole, the surprise of the limit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from engine.native.exponentials import exponentials
+from engine.native.vocabulary_scan import exponentials
 
 _COLUMNS = 1024
 
