@@ -150,8 +150,10 @@ def serve(
     # ServerProcess turns it on.
     gc.disable()
     from server.first_worker import FirstWorker
+    from server.lean_imports import import_structlog
 
     with FirstWorker() as first:
+        import_structlog()
         settings = _settings(ctx, config)
         from server.serve import StartError, run
 

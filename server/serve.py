@@ -129,7 +129,7 @@ class _Start:
 
     def _build(self) -> ServerProcess:
         """Import the rest of the server, and put it together."""
-        from server.lean_fastapi import import_fastapi
+        from server.lean_imports import import_fastapi
 
         import_fastapi()
         from server.app import create_app

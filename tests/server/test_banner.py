@@ -4,8 +4,6 @@ import io
 import json
 import shlex
 
-from rich.console import Console
-
 from model_registry.card import ModelCard
 from model_registry.state import ModelState
 from server.banner import Banner, curl_line, sdk_lines
@@ -30,8 +28,7 @@ def card(model_id: str, state: ModelState, failure: str | None = None) -> ModelC
 
 def written(*cards: ModelCard, terminal: bool = False) -> str:
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, soft_wrap=True, highlight=False, width=40)
-    banner = Banner(console)
+    banner = Banner(stream, is_styled=terminal or None)
     banner.starting(URL, ["alpha"])
     banner.ready(URL, cards, 23_000_000_000)
     return stream.getvalue()
