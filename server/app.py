@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -57,6 +57,9 @@ _END_S = 2.0
 """How long requests that were just told to end may take to do so."""
 
 
+Lifespan = Callable[[], AbstractAsyncContextManager[None]]
+
+
 class Switch:
     """The whole app: a reload puts other layers around the same routes. Requests that run end in those they came by."""
 
@@ -81,6 +84,8 @@ class App:
     """The ASGI app, and the parts of it that whoever runs it talks to."""
 
     asgi: Switch
+    lifespan: Lifespan
+    """That of ``asgi``, for who does not speak ASGI's own protocol of it."""
     routes: ASGIApp
     """Without the layers."""
     services: Services
@@ -149,7 +154,7 @@ def create_app(
     )
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan() -> AsyncGenerator[None]:
         await registry.start()
         try:
             yield
@@ -164,7 +169,7 @@ def create_app(
     api = _Api(
         title="Nibble",
         version=version_of(),
-        lifespan=lifespan,
+        lifespan=lambda _app: lifespan(),
         openapi_url=None,  # a route of our own, which may need a key
         docs_url=None,
         redoc_url=None,
@@ -176,7 +181,7 @@ def create_app(
     api.router.routes.extend(build_routes(services))
     errors.install(api)
     switch = Switch(stack(api, _layers(settings, metrics)))
-    return App(switch, api, services, registry, jobs, metrics, keyring)
+    return App(switch, lifespan, api, services, registry, jobs, metrics, keyring)
 
 
 def _warn(problem: str | None) -> None:

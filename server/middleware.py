@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.metrics import HttpMetrics
 from server.refusal import refuse
 from server.request_record import CURRENT, RequestRecord
+
+if TYPE_CHECKING:
+    from server.metrics import HttpMetrics
 
 Middleware = Callable[[ASGIApp], ASGIApp]
 

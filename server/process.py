@@ -10,13 +10,17 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
 
 from engine.errors import ModelUnavailable
-from server.app import App
+from model_registry.registry import ModelRegistry
 from server.service_manager import notify
+
+if TYPE_CHECKING:
+    from server.app import App
 
 _POLL_S = 0.05
 _COLLECTED_AT = 10_000
@@ -33,10 +37,12 @@ class ServerProcess(uvicorn.Server):
     second ends at once.
     """
 
-    def __init__(self, config: uvicorn.Config, app: App, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, registry: ModelRegistry, drain_s: float) -> None:
         super().__init__(config)
         self.exit_code = 0
-        self._app = app
+        self._registry = registry
+        self._app: App | None = None
+        self._has_app = asyncio.Event()
         self.drain_s = drain_s
         self._reload: Callable[[], Awaitable[None]] | None = None
         self._ends_with_terminal = False
@@ -60,6 +66,17 @@ class ServerProcess(uvicorn.Server):
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
+    def take(self, app: App) -> None:
+        """Look after ``app`` as well, which is what is served from now on."""
+        self._app = app
+        self._has_app.set()
+        # Nothing from here on is garbage of the start: no later collection needs to look at it.
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+        # What requests leave is mostly freed without it.
+        gc.set_threshold(_COLLECTED_AT)
+
     def when_started(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run ``work`` beside the server, once it listens."""
         self._when_started = work
@@ -78,12 +95,6 @@ class ServerProcess(uvicorn.Server):
         what else it does, a new Date header each second, is ``RequestObserver``'s part here.
         """
         await self.on_tick(0)
-        # Nothing from here on is garbage of the start: no later collection needs to look at it.
-        gc.enable()
-        gc.collect()
-        gc.freeze()
-        # What requests leave is mostly freed without it.
-        gc.set_threshold(_COLLECTED_AT)
         await self._leaving.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -100,7 +111,7 @@ class ServerProcess(uvicorn.Server):
             server.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_S):
-                await self._app.registry.stop()
+                await self._registry.stop()
 
     def leave(self, exit_code: int) -> None:
         """Begin to end the process, without a signal."""
@@ -130,6 +141,9 @@ class ServerProcess(uvicorn.Server):
             self._leave()
 
     async def _drain_and_leave(self) -> None:
+        # What it can be told before is that the process lives; all else waits for the app, too.
+        await self._has_app.wait()
+        assert self._app is not None
         running = self._app.services.running
         running.drain()
         # They go on where they ended when they are asked for again, which running answers cannot.

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     import uvicorn
 
     from server.app import App
+    from server.doorstep import Doorstep
     from server.http_protocol import HttpProtocol
     from server.keys.api_key import ApiKey
     from server.process import ServerProcess
+    from server.reload import Reloader
 
 
 class StartError(Exception):
@@ -116,51 +118,85 @@ class _Start:
     async def serve(self, bound: socket.socket) -> int:
         """Serve on ``bound`` until a signal ends it; the exit status. Raises StartError.
 
-        What the API is made of takes about as long to import as the model to load: one goes on beside the other.
+        What the API is made of takes about as long to import as the model to load: one goes on beside the other, and
+        the server says meanwhile that it lives.
         """
         await self.registry.start()
         try:
-            server = await asyncio.to_thread(self._build)
+            # On a thread, as all that is imported, so that the load goes on.
+            listener = await asyncio.to_thread(_Listener.of, self.settings, self.registry)
         except BaseException:
             await self.registry.stop()
             raise
-        await server.serve(sockets=[bound])
-        return server.exit_code
+        failure: StartError | None = None
 
-    def _build(self) -> ServerProcess:
-        """Import the rest of the server, and put it together."""
+        async def open_up() -> None:
+            nonlocal failure
+            try:
+                await self._open(listener)
+            except StartError as error:
+                failure = error
+                listener.process.leave(1)
+            finally:
+                listener.doorstep.shut()
+
+        listener.process.when_started(open_up)
+        await listener.process.serve(sockets=[bound])
+        if failure is not None:
+            await self.registry.stop()
+            raise failure
+        return listener.process.exit_code
+
+    async def _open(self, listener: _Listener) -> None:
+        """Import the rest of the server, have it answer, and tell when all is loaded."""
+        app, reloader = await asyncio.to_thread(self._build, listener)
+        await listener.doorstep.open(app.asgi, app.lifespan())
+        listener.process.take(app)
+        listener.process.when_hung_up(reloader.reload)
+        await self.registry.preloaded()
+        self.when_loaded()
+        if self.announcer.loaded():
+            notify("READY=1")
+            reloader.is_announced = True
+        else:
+            listener.process.leave(1)
+
+    def _build(self, listener: _Listener) -> tuple[App, Reloader]:
         from server.lean_imports import import_fastapi
 
         import_fastapi()
         from server.app import create_app
-        from server.http_protocol import protocol_with
-        from server.process import ServerProcess
         from server.reload import Reloader
 
         try:
             app = create_app(self.settings, self.registry, self.start_engine, self.local_key)
         except SettingsError as error:
             raise StartError(str(error)) from None
-        protocol = protocol_with(self.settings.receipt_limits())
-        server = ServerProcess(_uvicorn_config(app, protocol), app, self.settings.drain_s)
 
         def set_receipt_limits(changed: Settings) -> None:
-            protocol.limits = changed.receipt_limits()
+            listener.protocol.limits = changed.receipt_limits()
 
-        reloader = Reloader(self.settings, self.reread, app, server, set_receipt_limits)
-        server.when_hung_up(reloader.reload)
+        return app, Reloader(self.settings, self.reread, app, listener.process, set_receipt_limits)
 
-        async def announce() -> None:
-            await self.registry.preloaded()
-            self.when_loaded()
-            if self.announcer.loaded():
-                notify("READY=1")
-                reloader.is_announced = True
-            else:
-                server.leave(1)
 
-        server.when_started(announce)
-        return server
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """What answers before there is an app, and for it from then on."""
+
+    doorstep: Doorstep
+    protocol: type[HttpProtocol]
+    process: ServerProcess
+
+    @classmethod
+    def of(cls, settings: Settings, registry: ModelRegistry) -> _Listener:
+        from server.doorstep import Doorstep
+        from server.http_protocol import protocol_with
+        from server.process import ServerProcess
+
+        doorstep = Doorstep()
+        protocol = protocol_with(settings.receipt_limits())
+        config = _uvicorn_config(doorstep, protocol)
+        return cls(doorstep, protocol, ServerProcess(config, registry, settings.drain_s))
 
 
 @contextmanager
@@ -182,11 +218,11 @@ def _local_key(settings: Settings, url: str) -> Generator[ApiKey | None]:
         yield key
 
 
-def _uvicorn_config(app: App, protocol: type[HttpProtocol]) -> uvicorn.Config:
+def _uvicorn_config(doorstep: Doorstep, protocol: type[HttpProtocol]) -> uvicorn.Config:
     import uvicorn
 
     return uvicorn.Config(
-        app.asgi,
+        doorstep,
         http=protocol,
         ws="none",
         lifespan="on",

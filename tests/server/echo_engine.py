@@ -94,8 +94,19 @@ async def _opened(gate: Path) -> None:
 
 
 if __name__ == "__main__":
+    from server import lean_imports
     from server.serve import StartError, run
     from server.settings import load_settings
+
+    if "ECHO_IMPORT_GATE" in os.environ:
+        import_gate, import_at_once = Path(os.environ["ECHO_IMPORT_GATE"]), lean_imports.import_fastapi
+
+        def import_fastapi() -> None:
+            """Only when the named pipe is opened for writing."""
+            import_gate.read_bytes()
+            import_at_once()
+
+        lean_imports.import_fastapi = import_fastapi
 
     try:
         sys.exit(run(load_settings(), EchoEngine.start))
