@@ -290,8 +290,12 @@ class Scheduler:
         prefills = [s for s in self._on_turn(plan) if s.phase is Phase.PREFILL and s.leader is None]
         if not prefills:
             return
+        oldest = prefills[0]
         room = self._budget.prefill_tokens(
-            decode_width=len(plan.decodes), oldest_pending=prefills[0].pending, sets=len(self._turns)
+            decode_width=len(plan.decodes),
+            oldest_pending=oldest.pending,
+            oldest_read=oldest.computed - oldest.cached,
+            sets=len(self._turns),
         )
         room = min(room, self._batch_tokens - plan.decode_tokens)
         # One row is kept for each slot, which may decode or come to its end.

@@ -47,13 +47,16 @@ class StepBudget:
         self._unchecked_steps: dict[int, int] = {}
         """Steps without a draft since the last with one, by the bits of the width too."""
 
-    def prefill_tokens(self, *, decode_width: int, oldest_pending: int, sets: int = 1) -> int:
+    def prefill_tokens(
+        self, *, decode_width: int, oldest_pending: int, oldest_read: int = 0, sets: int = 1
+    ) -> int:
         """Prompt tokens for the next step, beside ``decode_width`` decoding sequences.
 
+        The oldest prompt has ``oldest_pending`` tokens left, and ``oldest_read`` were read in steps before this one.
         ``sets`` take turns (see ``engine.adapter_turns``), and the step has the share of one: others wait for it.
 
-        With no stream to keep waiting, the oldest prompt (``oldest_pending`` tokens) is read in as few steps as
-        possible, but not together with younger ones: it would wait for them, and its first token comes first.
+        With no stream to keep waiting, the oldest prompt is read in as few steps as possible, but not together with
+        younger ones: it would wait for them, and its first token comes first.
         """
         if decode_width == 0 and sets == 1:
             return min(self._maximum, max(self._steady, oldest_pending))
@@ -66,7 +69,8 @@ class StepBudget:
             return max(self._minimum, min(tokens, self._steady))
 
         short = fitting(_SHORT_MARGIN, self._prefill_token_s)
-        if oldest_pending <= _SHORT_STEPS * short:
+        # The end of a long one is no short one: it is where attention takes longest.
+        if oldest_pending + oldest_read <= _SHORT_STEPS * short:
             return short
         return fitting(_MARGIN, self._prefill_token_s)
 

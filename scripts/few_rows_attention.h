@@ -1,4 +1,4 @@
-/* Included into ggml's ops.cpp above flash attention (scripts/llama_cpp.patch): attention of few rows, as in decoding.
+/* Included by attention.h: attention of few rows, as in decoding.
  *
  * For prompts ggml computes flash attention in tiles. A row that comes alone it takes cell by cell: each cell's values
  * are added in half floats, with a call of expf(), and once for every head, though several share their keys and values.
@@ -7,22 +7,15 @@
  * block.
  *
  * What a row gets hangs neither on the rows beside it nor on where in a shared cache its cells lie: cells that it does
- * not see are no part of its blocks. Softcaps, slopes, sinks and quantized caches are left to ggml.
+ * not see are no part of its blocks.
  *
  * Source: Milakov and Gimelshein, Online normalizer calculation for softmax (arxiv.org/abs/1805.02867).
  */
 #pragma once
 #if defined(__GNUC__) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
-#include <atomic>
-
-/* Whether any rows were computed here since this was last asked. A build without this file, or for another kind of
- * processor, has no such symbol. */
-extern "C" __attribute__((visibility("default"))) bool nibble_has_attended(void);
 
 namespace {
-
-std::atomic<bool> nibble_attended;
 
 constexpr int NIBBLE_ROWS = 4;
 constexpr int NIBBLE_CELLS = 64;
@@ -209,91 +202,41 @@ void nibble_take(
     if (block.count != 0) nibble_take_block<ROWS>(rows, block, k, v, keys, values, scale);
 }
 
-/* Whether rows of this operation can be computed here. */
-inline bool nibble_attends(const ggml_tensor * dst) {
-    const ggml_tensor * q = dst->src[0];
-    const ggml_tensor * k = dst->src[1];
-    const ggml_tensor * v = dst->src[2];
-    float options[3]; // scale, largest bias, softcap
-    memcpy(options, dst->op_params, sizeof(options));
-    return q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 && !dst->src[4]
-        && options[1] == 0.0f && options[2] == 0.0f && k->ne[0] % 8 == 0 && v->ne[0] % 16 == 0
-        && v->ne[0] <= NIBBLE_WIDTH && k->ne[2] == v->ne[2] && k->ne[3] == v->ne[3]
-        && (!dst->src[3] || dst->src[3]->ne[2] == 1);
-}
-
-/* Rows ir0 to ir1 over cells ic_start to ic_end, as ggml_compute_forward_flash_attn_ext_f16_one_chunk is given them;
- * false where they are for that to compute. Rows are numbered otherwise than there, the heads of a group first: which
- * turn takes which does not matter. With one token it is the same order, in which partial sums lie. */
-bool nibble_attend(
-        const ggml_compute_params * params, ggml_tensor * dst, int ir0, int ir1, int64_t ic_start, int64_t ic_end,
-        float * partials, int64_t partial_stride) {
-    if (params->use_ref || !nibble_attends(dst)) return false;
-    // Read first: threads that all write would take the line from each other.
-    if (!nibble_attended.load(std::memory_order_relaxed)) nibble_attended.store(true, std::memory_order_relaxed);
-    const ggml_tensor * q = dst->src[0];
-    const ggml_tensor * k = dst->src[1];
-    const ggml_tensor * v = dst->src[2];
-    const ggml_tensor * mask = dst->src[3];
-    const int64_t tokens = q->ne[1], group = q->ne[2] / k->ne[2], width = v->ne[0];
-    float scale;
-    memcpy(&scale, dst->op_params, sizeof(scale));
-
-    for (int first = ir0, next; first < ir1; first = next) {
-        const int64_t token = first / group % tokens, shared = first / (group * tokens) % k->ne[2];
-        const int64_t stream = first / (group * tokens * k->ne[2]), stream_of_keys = stream * k->ne[3] / q->ne[3];
-        next = std::min({ir1, first + NIBBLE_ROWS, (int) ((first / group + 1) * group)});
-        nibble_rows rows;
-        rows.count = next - first;
-        for (int row = 0; row < rows.count; row++) {
-            const int64_t head = shared * group + (first + row) % group;
-            const size_t query = token*q->nb[1] + head*q->nb[2] + stream*q->nb[3];
-            rows.query[row] = (const float *) ((const char *) q->data + query);
-            rows.top[row] = -INFINITY;
-            rows.total[row] = 0.0f;
-            memset(rows.sum[row], 0, width * sizeof(float));
-        }
-        const char * keys = (const char *) k->data + shared*k->nb[2] + stream_of_keys*k->nb[3];
-        const char * values = (const char *) v->data + shared*v->nb[2] + stream_of_keys*v->nb[3];
-        const ggml_fp16_t * seen = !mask ? nullptr : (const ggml_fp16_t *) (
-            (const char *) mask->data + token*mask->nb[1] + stream%mask->ne[3]*mask->nb[3]);
-        switch (rows.count) {
-            case 1: nibble_take<1>(rows, seen, k, v, keys, values, ic_start, ic_end, scale); break;
-            case 2: nibble_take<2>(rows, seen, k, v, keys, values, ic_start, ic_end, scale); break;
-            case 3: nibble_take<3>(rows, seen, k, v, keys, values, ic_start, ic_end, scale); break;
-            case 4: nibble_take<4>(rows, seen, k, v, keys, values, ic_start, ic_end, scale); break;
-        }
-        for (int row = 0; row < rows.count; row++) {
-            if (partials) {
-                float * partial = partials + (first + row) * partial_stride;
-                partial[0] = rows.top[row];
-                partial[1] = rows.total[row];
-                memcpy(partial + 2, rows.sum[row], width * sizeof(float));
-                continue;
-            }
-            const int64_t head = shared * group + (first + row) % group;
-            const int64_t place = (stream*dst->ne[2] + token)*dst->ne[1] + head;
-            float * out = (float *) ((char *) dst->data + place*dst->nb[1]);
-            const float share = rows.total[row] == 0.0f ? 0.0f : 1.0f / rows.total[row];
-            for (int64_t i = 0; i < width; i++) out[i] = rows.sum[row][i] * share;
+/* Of rows from `first` on, before `end`, those of one token, over cells ic_start to ic_end: how many were computed. Where
+ * there are `partials`, what was added up goes there, for other threads to add what they did. */
+inline int nibble_attend_few(
+        const nibble_head & at, int first, int end, int64_t ic_start, int64_t ic_end, float scale, float * partials,
+        int64_t partial_stride) {
+    const int64_t width = at.v->ne[0];
+    nibble_rows rows;
+    rows.count = std::min({end - first, NIBBLE_ROWS, (int) ((first / at.group + 1) * at.group) - first});
+    for (int row = 0; row < rows.count; row++) {
+        rows.query[row] = at.query(first + row);
+        rows.top[row] = -INFINITY;
+        rows.total[row] = 0.0f;
+        memset(rows.sum[row], 0, width * sizeof(float));
+    }
+    const ggml_fp16_t * seen = at.seen(at.token(first));
+    const char * keys = at.keys();
+    const char * values = at.values();
+    switch (rows.count) {
+        case 1: nibble_take<1>(rows, seen, at.k, at.v, keys, values, ic_start, ic_end, scale); break;
+        case 2: nibble_take<2>(rows, seen, at.k, at.v, keys, values, ic_start, ic_end, scale); break;
+        case 3: nibble_take<3>(rows, seen, at.k, at.v, keys, values, ic_start, ic_end, scale); break;
+        case 4: nibble_take<4>(rows, seen, at.k, at.v, keys, values, ic_start, ic_end, scale); break;
+    }
+    for (int row = 0; row < rows.count; row++) {
+        if (partials) {
+            float * partial = partials + (first + row) * partial_stride;
+            partial[0] = rows.top[row];
+            partial[1] = rows.total[row];
+            memcpy(partial + 2, rows.sum[row], width * sizeof(float));
+        } else {
+            at.tell(first + row, rows.sum[row], rows.total[row]);
         }
     }
-    return true;
-}
-
-/* How many rows a turn takes, where `rows` would share them out: whole groups of heads that share keys, if there are
- * enough of them for all threads. */
-inline int64_t nibble_rows_per_turn(const ggml_tensor * dst, int64_t rows, int threads) {
-    const ggml_tensor * q = dst->src[0];
-    const int64_t group = q->ne[2] / dst->src[1]->ne[2];
-    const int64_t groups = q->ne[1] * q->ne[2] * q->ne[3] / group;
-    return groups < threads ? rows : (rows + group - 1) / group * group;
+    return rows.count;
 }
 
 } // namespace
-
-bool nibble_has_attended(void) { return nibble_attended.exchange(false, std::memory_order_relaxed); }
-#else
-#define nibble_attend(params, dst, ir0, ir1, ic_start, ic_end, partials, partial_stride) (false)
-#define nibble_rows_per_turn(dst, rows, threads) (rows)
 #endif

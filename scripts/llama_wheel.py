@@ -34,7 +34,9 @@ PATCHES = [
         "patient_barrier.h",
         "joined_passes.h",
         "q4_1_product.h",
+        "attention.h",
         "few_rows_attention.h",
+        "many_rows_attention.h",
         "vocabulary_scan.h",
     )
 ]

@@ -54,7 +54,7 @@ double nibble_exponentials(int64_t n, float * out, const float * values, float b
             }
         }
         sums[0] += sums[1];
-        for (int lane = 0; lane < NIBBLE_LANES; lane++) total += sums[0][lane];
+        for (int lane = 0; lane < NIBBLE_LANES; lane++) total += (double) sums[0][lane];
     }
     while (i < n) {
         const int64_t left = n - i < NIBBLE_LANES ? n - i : NIBBLE_LANES;
@@ -62,7 +62,7 @@ double nibble_exponentials(int64_t n, float * out, const float * values, float b
         memcpy(&x, values + i, left * sizeof(float));
         x = nibble_exp(x - base);
         memcpy(out + i, &x, left * sizeof(float));
-        for (int lane = 0; lane < left; lane++) total += x[lane];
+        for (int lane = 0; lane < left; lane++) total += (double) x[lane];
         i += left;
     }
     return total;

@@ -74,7 +74,7 @@ def set_patience(microseconds: int) -> bool:
 
 
 def has_attended() -> bool:
-    """Whether our own kernel (scripts/few_rows_attention.h) computed any attention since this was last asked."""
+    """Whether our own kernel (scripts/attention.h) computed any attention since this was last asked."""
     kernels = kernels_with("nibble_has_attended")
     # C's bool is a byte, and ctypes takes it for a whole number.
     return kernels is not None and bool(kernels.nibble_has_attended() & 1)

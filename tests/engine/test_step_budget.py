@@ -55,6 +55,12 @@ def test_a_prompt_of_few_steps_comes_nearer_to_the_gap_than_a_long_one() -> None
     assert budget.prefill_tokens(decode_width=4, oldest_pending=2 * few + 1) == many
 
 
+def test_the_end_of_a_long_prompt_is_no_short_one() -> None:
+    budget = _taught(token_s=0.0029, decode_s=0.06)
+    many = budget.prefill_tokens(decode_width=4, oldest_pending=2000)
+    assert budget.prefill_tokens(decode_width=4, oldest_pending=96, oldest_read=1904) == many
+
+
 def test_a_machine_too_slow_for_the_gap_still_reads_prompts() -> None:
     assert _taught(0.1, 0.5).prefill_tokens(decode_width=4, oldest_pending=1000) == MINIMUM
 

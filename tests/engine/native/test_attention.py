@@ -1,6 +1,6 @@
-"""Attention of few rows: what a plain computation in double precision gives, for each row alone or in company.
+"""Attention: what a plain computation in double precision gives, for each row alone, in company and in a prompt.
 
-(scripts/few_rows_attention.h)
+(scripts/attention.h)
 """
 
 from __future__ import annotations
@@ -109,12 +109,95 @@ def test_it_is_what_double_precision_gives(
     np.testing.assert_allclose(got, _expected(q, k, v, mask), rtol=0, atol=_TOLERANCE)
 
 
+def _in_order(
+    seed: int, streams: int, heads: int, shared: int, tokens: int, width: int, before: int
+) -> tuple[Floats, Halves, Halves, Halves]:
+    """The last ``tokens`` of a sequence, behind ``before`` others: each sees what came before it, and itself. Behind
+    them are cells that nobody wrote."""
+    cells = before + tokens + 9
+    q, k, v, mask = _some(seed, streams, heads, shared, tokens, width, cells, 1.0)
+    mask[:] = 0
+    for token in range(tokens):
+        mask[:, :, token, before + token + 1 :] = -np.inf
+    k[:, :, before + tokens :] = v[:, :, before + tokens :] = np.nan
+    return q, k, v, mask
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    streams=st.integers(1, 2),
+    heads=st.integers(1, 2),
+    shared=st.integers(1, 5),
+    tokens=st.sampled_from([4, 12, 17, 64, 100]),
+    width=st.sampled_from([16, 64, 80, 128, 256]),
+    before=st.sampled_from([0, 1, 63, 64, 200]),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
+def test_of_a_prompt_it_is_what_double_precision_gives(
+    attention: Attention,
+    streams: int,
+    heads: int,
+    shared: int,
+    tokens: int,
+    width: int,
+    before: int,
+    threads: int,
+    seed: int,
+) -> None:
+    q, k, v, mask = _in_order(seed, streams, heads, shared, tokens, width, before)
+    got = attention(q, k, v, mask, threads=threads)
+    written = before + tokens
+    expected = _expected(q, k[:, :, :written], v[:, :, :written], mask[..., :written])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=_TOLERANCE)
+
+
+@pytest.mark.parametrize(("shared", "width"), [(1, 64), (3, 64), (4, 128), (5, 80)])
+@pytest.mark.parametrize("before", [0, 70, 300])
+def test_a_token_gets_the_same_alone_and_in_a_prompt(
+    attention: Attention, shared: int, width: int, before: int
+) -> None:
+    """So how a prompt was cut, and what of it a cache held, changes nothing."""
+    tokens = 50
+    q, k, v, mask = _in_order(6, 1, 2, shared, tokens, width, before)
+    together = attention(q, k, v, mask, threads=2)
+    for token in range(tokens):
+        part = slice(token, token + 1)
+        alone = attention(q[:, :, part].copy(), k, v, mask[:, :, part].copy(), threads=1)
+        assert alone.tobytes() == together[:, part].tobytes()
+    half = slice(tokens // 2, None)
+    cut = attention(q[:, :, half].copy(), k, v, mask[:, :, half].copy(), threads=3)
+    assert cut.tobytes() == together[:, half].tobytes()
+
+
+@pytest.mark.parametrize("shared", [1, 3, 12])
+def test_tokens_of_several_sequences_in_one_cache_have_nothing_of_each_other(
+    attention: Attention, shared: int
+) -> None:
+    """Some decode, and one reads a prompt. What one of them has written may be anything, and how much is its own."""
+    random = np.random.default_rng(7)
+    cells = 400
+    owner = random.integers(0, 4, cells)
+    tokens = [(sequence, cells) for sequence in range(3)] + [(3, end) for end in range(cells - 40, cells)]
+    q, k, v, mask = _some(8, 1, 2, shared, len(tokens), 64, cells, 1.0)
+    for token, (sequence, end) in enumerate(tokens):
+        mask[0, 0, token] = np.where((owner == sequence) & (np.arange(cells) < end), 0, -np.inf)
+    together = attention(q, k, v, mask, threads=2)
+    np.testing.assert_allclose(together, _expected(q, k, v, mask), rtol=0, atol=_TOLERANCE)
+    spoilt = owner == 1
+    k[:, :, spoilt] = v[:, :, spoilt] = np.inf
+    after = attention(q, k, v, mask, threads=2)
+    others = [token for token, (sequence, _) in enumerate(tokens) if sequence != 1]
+    assert after[:, others].tobytes() == together[:, others].tobytes()
+
+
 @pytest.mark.parametrize("cells", [70, 700])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_without_a_mask(attention: Attention, cells: int, threads: int) -> None:
-    q, k, v, _ = _some(1, 2, 2, 3, 1, 64, cells, 1.0)
-    got = attention(q, k, v, None, threads=threads)
-    np.testing.assert_allclose(got, _expected(q, k, v, None), rtol=0, atol=_TOLERANCE)
+    for tokens in (1, 20):
+        q, k, v, _ = _some(1, 2, 2, 3, tokens, 64, cells, 1.0)
+        got = attention(q, k, v, None, threads=threads)
+        np.testing.assert_allclose(got, _expected(q, k, v, None), rtol=0, atol=_TOLERANCE)
 
 
 @pytest.mark.parametrize(("shared", "tokens"), [(1, 7), (3, 1), (4, 1), (7, 1), (2, 5)])
