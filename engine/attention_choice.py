@@ -1,7 +1,7 @@
 """Flash attention or not: whichever decodes faster here, once a sequence is some thousand tokens long.
 
 llama.cpp takes flash attention wherever there is a kernel. ggml's own for CPUs reads prompts somewhat faster, and
-decodes slower the longer a sequence is (docs/design.md has figures); ours does not (scripts/few_rows_attention.h), but
+decodes slower the longer a sequence is (docs/design.md has figures); ours does not (scripts/attention.h), but
 not every CPU, build and model has it. A token tells whether this one does; if not, or with AVX-512, both are tried at
 load, where there is a choice. A trial costs one step of ``_READ`` tokens and a few of one: what is in the cache does
 not matter to how long it takes, so that long sequence is one short one, many times over. That is 0.4 s for 135 M
