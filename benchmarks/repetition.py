@@ -35,6 +35,8 @@ _REPEAT = [
     {"role": "user", "content": _EDIT},
 ]
 _STORY = "Write a long story about a lighthouse keeper who learns to paint. Use many different words."
+_VARIED: dict[str, object] = {"temperature": 1.0}
+"""The likeliest words of a model this small are soon the same ones, over and over."""
 _ANSWER_TOKENS = 96
 
 
@@ -43,7 +45,7 @@ def measure_repetition(served: ServedModel, plain: ServedModel, *, rounds: int) 
     prediction: dict[str, object] = {"prediction": {"type": "content", "content": _CODE}}
     edit = [_ratio(served, plain, _REPEAT, prediction) for _ in range(rounds)]
     story = [
-        _ratio(served, plain, [{"role": "user", "content": f"{number} {_STORY}"}], {})
+        _ratio(served, plain, [{"role": "user", "content": f"{number} {_STORY}"}], _VARIED | {"seed": number})
         for number in range(rounds)
     ]
     gain, loss = statistics.median(edit), statistics.median(story)
