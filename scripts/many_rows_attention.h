@@ -1,7 +1,7 @@
 /* Included by attention.h: attention of many rows, as in reading a prompt.
  *
- * ggml's tiles are of 64 rows of one head, and a tile of fewer takes as long. Here up to 96 rows go over a block of 64
- * cells together, of all heads that share their keys and values: those are widened, and keys turned so that cells lie
+ * ggml's tiles are of 64 rows of one head, and a tile of fewer takes as long. Here many rows go over a block of 64 cells
+ * together, of all heads that share their keys and values: those are widened, and keys turned so that cells lie
  * side by side, once for all of them, and what is computed then is two products of matrices in single floats.
  *
  * Every sum is added up in the order of few_rows_attention.h. So where a token's cells follow one another, which they
@@ -18,7 +18,7 @@
 
 namespace {
 
-constexpr int NIBBLE_TILE_ROWS = 144;
+constexpr int NIBBLE_TILE_ROWS = 144; // most that go over a block together
 constexpr int NIBBLE_AT_ONCE = 6; // rows in registers, over two vectors
 constexpr int NIBBLE_LANES = 8;
 constexpr int NIBBLE_FEW_CELLS = 4;
@@ -42,6 +42,7 @@ struct nibble_tile {
     alignas(64) float sum[NIBBLE_TILE_ROWS * NIBBLE_WIDTH];  // of weight * value
 };
 
+/* Eight rows of eight: what were columns are rows. */
 inline void nibble_turn(__m256 * rows) {
     __m256 pairs[8], fours[8];
     for (int i = 0; i < 4; i++) {

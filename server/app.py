@@ -85,7 +85,7 @@ class App:
 
     asgi: Switch
     lifespan: Lifespan
-    """That of ``asgi``, for who does not speak ASGI's own protocol of it."""
+    """Within it ``asgi`` may be asked: models load, and all that runs comes to its end."""
     routes: ASGIApp
     """Without the layers."""
     services: Services
@@ -169,7 +169,6 @@ def create_app(
     api = _Api(
         title="Nibble",
         version=version_of(),
-        lifespan=lambda _app: lifespan(),
         openapi_url=None,  # a route of our own, which may need a key
         docs_url=None,
         redoc_url=None,
