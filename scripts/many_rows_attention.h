@@ -65,7 +65,9 @@ inline void nibble_turn(__m256 * rows) {
 inline void nibble_load_block(
         nibble_tile & tile, const ggml_tensor * k, const ggml_tensor * v, const char * keys, const char * values) {
     const int64_t depth = k->ne[0], width = v->ne[0];
-    for (int at = 0; at < tile.cells; at += NIBBLE_LANES) {
+    // Scores are of two vectors of cells at a time, and what a NaN is added to is one.
+    const int scored = (tile.cells + 2*NIBBLE_LANES - 1) / (2*NIBBLE_LANES) * (2*NIBBLE_LANES);
+    for (int at = 0; at < scored; at += NIBBLE_LANES) {
         for (int64_t channel = 0; channel < depth; channel += NIBBLE_LANES) {
             __m256 square[NIBBLE_LANES];
             for (int i = 0; i < NIBBLE_LANES; i++) {

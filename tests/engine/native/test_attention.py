@@ -220,6 +220,18 @@ def test_what_is_hidden_is_not_read(attention: Attention, hidden: slice) -> None
     np.testing.assert_array_equal(attention(q, k, v, mask, threads=2), expected)
 
 
+@pytest.mark.parametrize("cells", [1, 7, 8, 9, 16, 17, 40, 65])
+def test_what_the_last_one_left_is_not_read(attention: Attention, cells: int) -> None:
+    """Each thread keeps its memory: a block that is not full has that of another model or request behind its cells."""
+    q, k, v, mask = _some(9, 1, 1, 3, 20, 64, 128, 1.0)
+    mask[:] = 0
+    attention(q, np.full_like(k, np.nan), np.full_like(v, np.nan), mask, threads=1)
+    q, k, v, mask = _some(9, 1, 1, 3, 20, 64, cells, 1.0)
+    mask[:] = 0
+    got = attention(q, k, v, mask, threads=1)
+    np.testing.assert_allclose(got, _expected(q, k, v, mask), rtol=0, atol=_TOLERANCE)
+
+
 def test_where_cells_lie_changes_nothing(attention: Attention) -> None:
     """In a shared cache a sequence's cells lie between those of others: here so, there so."""
     q, k, v, mask = _some(4, 1, 2, 3, 1, 64, 130, 1.0)
