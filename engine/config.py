@@ -119,6 +119,9 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What its processes held when it was ready, files that are mapped not counted; 0 is a fact not told."""
     reserved_bytes: int = 0
     """What they may come for beyond that: the cache that is not written yet, and prefixes that are not saved yet."""
+    mapped_bytes: int = 0
+    """Weights that they read from the page cache. 0 too for a model whose weights exceed the memory: it reads nearly
+    all of them from the disk for every token, however much of them is cached, so that it loses nothing by lending."""
     flash_attention: FlashAttention = "auto"
     """What was chosen; auto is llama.cpp's choice."""
     attention_reason: str = ""

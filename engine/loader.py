@@ -30,7 +30,6 @@ from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 from engine.prompt_reader import PromptReader, Vocabulary
 from engine.reserve import anonymous_bytes, untaken_bytes
-from engine.shards import shards_bytes
 from engine.step_budget import StepBudget
 from engine.template_choice import read_template
 from engine.template_process import TemplateProcess
@@ -90,13 +89,14 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
     # Before the memory is measured, and before the context is made.
     adapters = [NativeAdapter(model, adapter) for adapter in config.adapters]
     draft = DraftLoader(config, config.draft_model_path, model) if config.draft_model_path else None
+    mapped = _mapped_bytes(config, model, draft)
     starting = _start_template(config, model)
     plan = plan_memory(
         config,
         context_trained=model.context_trained,
         kv_bytes_per_token=model.kv_bytes_per_token(config.cache_type)
         + (draft.kv_bytes_per_token if draft else 0),
-        available=memory.available_or_guessed_bytes(),
+        available=_free_bytes(mapped),
         can_share_pool=not model.is_recurrent,
     )
     attention = choose_attention(
@@ -104,7 +104,7 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
         model,
         cells=plan.kv_tokens if plan.layout == "unified" else padded(plan.context),
         threads=threads.count,
-        available=memory.available_or_guessed_bytes(),
+        available=_free_bytes(mapped),
         saved=_saved_attention(config, model, plan),
     )
     taken_before = anonymous_bytes()
@@ -124,7 +124,7 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
     draft_model = draft.start(plan, attention, threads=threads.count) if draft else None
     _try_adapters(context, config.adapters)
     untaken = untaken_bytes(plan.kv_bytes, taken_before)
-    prefix_memory_bytes = plan_prefix_memory(config, max(0, memory.available_or_guessed_bytes() - untaken))
+    prefix_memory_bytes = plan_prefix_memory(config, _free_bytes(mapped + untaken))
     disk_key = _disk_key(config, model, plan, attention.flash) if _uses_disk(config, context) else None
     template = starting.checked()
     description = draft.model.description if draft else ""
@@ -139,6 +139,7 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
         threads,
         prefix_bytes=prefix_memory_bytes,
         untaken_bytes=untaken,
+        mapped_bytes=mapped,
         draft_model=description,
         load_s=load_s,
     )
@@ -167,6 +168,18 @@ def _check_adapters(adapters: tuple[Adapter, ...]) -> None:
                 f"'{adapter.name}' must name one adapter; give each in `adapters` its own name"
             )
         check_adapter(adapter)
+
+
+def _mapped_bytes(config: EngineConfig, model: NativeModel, draft: DraftLoader | None) -> int:
+    """Page cache to be kept for weights: none where they exceed the memory, and are read from the disk anyway."""
+    if config.spares_memory:
+        return 0
+    return model.mapped_bytes + (draft.model.mapped_bytes if draft else 0)
+
+
+def _free_bytes(promised: int) -> int:
+    """What is told as free and not ``promised``."""
+    return max(0, memory.available_or_guessed_bytes() - promised)
 
 
 def _uses_disk(config: EngineConfig, context: NativeContext) -> bool:
@@ -268,6 +281,7 @@ def _facts(
     *,
     prefix_bytes: int,
     untaken_bytes: int,
+    mapped_bytes: int,
     draft_model: str,
     load_s: float,
 ) -> ModelFacts:
@@ -275,7 +289,7 @@ def _facts(
         description=model.description,
         architecture=model.architecture,
         parameters=model.parameters,
-        file_bytes=shards_bytes(model.path),
+        file_bytes=model.file_bytes,
         # llama.cpp rounds a context up; the promise stays what was planned.
         context=min(plan.context, context.slot_tokens),
         context_trained=model.context_trained,
@@ -287,6 +301,7 @@ def _facts(
         prefix_bytes=prefix_bytes,
         anonymous_bytes=anonymous_bytes(),
         reserved_bytes=untaken_bytes + prefix_bytes,
+        mapped_bytes=mapped_bytes,
         flash_attention=attention.flash,
         attention_reason=attention.reason,
         threads=threads.count,

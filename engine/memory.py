@@ -99,10 +99,17 @@ def _read_int(path: Path) -> int | None:
 
 
 def _reclaimable_bytes(stat: Path) -> int:
-    """Page cache that is not in active use: it is given back before anything fails for want of memory."""
+    """Page cache: it is given back before anything fails for want of memory, as MemAvailable of the machine counts it.
+
+    Of either list of the kernel's: a page that was read again soon after it was dropped is called active, and of
+    weights that exceed the memory those are many, or few, as it happens.
+    """
     try:
         figures = dict(line.split() for line in stat.read_text().splitlines())
         # v1 counts the group alone in the one, and with the groups below it, as its usage does, in the other.
-        return int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))
+        return sum(
+            int(figures.get(f"total_{name}", figures.get(name, 0)))
+            for name in ("inactive_file", "active_file")
+        )
     except (OSError, ValueError):
         return 0

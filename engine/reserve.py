@@ -1,6 +1,7 @@
-"""Memory that a loaded model was promised and has not taken: it comes page by page, as it is written.
+"""Memory that a machine tells as free, and that a loaded model needs.
 
-What a machine tells as free is not free while a model may still come for it.
+What it was promised and has not taken comes page by page, as it is written. Weights that are mapped from their file are
+page cache, which is told as free since it can be read again: but for each token.
 """
 
 from __future__ import annotations
@@ -26,9 +27,18 @@ def untaken_bytes(promised: int, before: int) -> int:
     return max(0, promised - max(0, now - before)) if now else 0
 
 
+def mapped_bytes(weights: int, before: int) -> int:
+    """What of ``weights`` bytes in a file was not copied into memory since this process had ``before``.
+
+    llama.cpp copies those that its kernels want in another order. 0 where nobody tells.
+    """
+    now = anonymous_bytes()
+    return max(0, weights - max(0, now - before)) if now else 0
+
+
 def reserved_bytes(facts: ModelFacts, held: ProcessMemory | None) -> int:
-    """What a model's processes, which hold ``held``, may still come for; 0 where nobody tells."""
+    """What a model's processes, which hold ``held``, need of what is told as free; 0 where nobody tells."""
     if held is None:
         return 0
     taken = max(0, held.anonymous_bytes - facts.anonymous_bytes)
-    return max(0, facts.reserved_bytes - taken)
+    return max(0, facts.reserved_bytes - taken) + facts.mapped_bytes

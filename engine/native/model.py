@@ -15,6 +15,8 @@ from engine.errors import InternalError, ModelLoadFailed
 from engine.load_fault import load_fault
 from engine.native import library
 from engine.native.vocabulary import NativeVocabulary
+from engine.reserve import anonymous_bytes, mapped_bytes
+from engine.shards import shards_bytes
 
 _GGUF_MAGIC = b"GGUF"
 _ALL_LAYERS = -1
@@ -36,10 +38,14 @@ class NativeModel:
         params = llama.llama_model_default_params()
         params.n_gpu_layers = _ALL_LAYERS if gpu_layers is None else max(0, min(gpu_layers, _MOST_LAYERS))
         params.use_extra_bufts = may_repack
+        taken_before = anonymous_bytes()
         with library.heard_errors() as errors:
             self._pointer: Any = llama.llama_model_load_from_file(str(self.path).encode(), params)
         if not self._pointer:
             raise ModelLoadFailed(load_fault(self.path.name, errors))
+        self.file_bytes = shards_bytes(self.path)
+        self.mapped_bytes = mapped_bytes(self.file_bytes, taken_before)
+        """Weights that are read from the page cache where they lie, 0 where nobody tells."""
         self.vocabulary = NativeVocabulary(self.handle)
 
     @property

@@ -20,13 +20,13 @@ class Machine:
         self.meminfo.write_text("MemTotal: 16000000 kB\nMemAvailable: 8000000 kB\n")
         self.own.write_text(own + "\n")
 
-    def group(self, name: str, limit: str, used: int, inactive: int | None = None) -> None:
+    def group(self, name: str, limit: str, used: int, inactive: int | None = None, active: int = 0) -> None:
         folder = self.root / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "memory.max").write_text(f"{limit}\n")
         (folder / "memory.current").write_text(f"{used}\n")
         if inactive is not None:
-            (folder / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\nactive_file 9\n")
+            (folder / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\nactive_file {active}\n")
 
     def group_v1(self, name: str, limit: int, used: int, stat: str = "") -> None:
         folder = self.root / "memory" / name
@@ -79,6 +79,13 @@ def test_files_that_were_read_are_no_memory_in_use(machine: Machine) -> None:
     assert machine.available == 700
 
 
+def test_files_that_were_read_again_are_none_either(machine: Machine) -> None:
+    """Weights that exceed the memory are dropped and read again, and their pages then called active, up to nearly all:
+    once in a while a model that had just been served was refused for want of 11 MiB among 300 of page cache."""
+    machine.group("a", "1000", 900, 100, active=500)
+    assert machine.available == 700
+
+
 def test_figures_that_are_missing_or_odd_count_as_none(machine: Machine) -> None:
     machine.group("a", "1000", 400)
     assert machine.available == 600
@@ -97,7 +104,9 @@ def test_version_1(tmp_path: Path) -> None:
     machine = Machine(tmp_path, own="7:cpu,memory:/a\n3:pids:/a")
     machine.group_v1("a", 1000, 900)
     assert machine.available == 100
-    machine.group_v1("a", 1000, 900, "inactive_file 0\ntotal_inactive_file 50\n")
+    machine.group_v1(
+        "a", 1000, 900, "inactive_file 0\nactive_file 0\ntotal_inactive_file 30\ntotal_active_file 20\n"
+    )
     assert machine.available == 150
     machine.group_v1("a", 9223372036854771712, 900)
     assert machine.available == _FREE

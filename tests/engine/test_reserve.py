@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine import reserve
 from engine.config import ModelFacts
 from engine.process_memory import ProcessMemory
-from engine.reserve import anonymous_bytes, reserved_bytes, untaken_bytes
+from engine.reserve import anonymous_bytes, mapped_bytes, reserved_bytes, untaken_bytes
 from tests.fakes.facts import facts
 
 _MIB = 1 << 20
@@ -24,8 +24,10 @@ def _held(anonymous: int) -> ProcessMemory:
     return ProcessMemory(resident_bytes=anonymous, anonymous_bytes=anonymous)
 
 
-def _model(*, anonymous: int, reserved: int) -> ModelFacts:
-    return msgspec.structs.replace(facts(), anonymous_bytes=anonymous, reserved_bytes=reserved)
+def _model(*, anonymous: int, reserved: int, mapped: int = 0) -> ModelFacts:
+    return msgspec.structs.replace(
+        facts(), anonymous_bytes=anonymous, reserved_bytes=reserved, mapped_bytes=mapped
+    )
 
 
 def test_what_a_model_takes_after_it_was_ready_is_no_longer_reserved() -> None:
@@ -33,6 +35,12 @@ def test_what_a_model_takes_after_it_was_ready_is_no_longer_reserved() -> None:
     assert reserved_bytes(model, _held(100 * _MIB)) == 50 * _MIB
     assert reserved_bytes(model, _held(130 * _MIB)) == 20 * _MIB
     assert reserved_bytes(model, _held(900 * _MIB)) == 0
+
+
+def test_weights_that_are_mapped_stay_reserved() -> None:
+    model = _model(anonymous=100 * _MIB, reserved=50 * _MIB, mapped=70 * _MIB)
+    assert reserved_bytes(model, _held(100 * _MIB)) == 120 * _MIB
+    assert reserved_bytes(model, _held(900 * _MIB)) == 70 * _MIB
 
 
 @given(at_first=_sizes, reserved=_sizes, now=_sizes)
@@ -46,6 +54,7 @@ def test_nothing_is_reserved_where_nobody_tells(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(reserve, "process_memory", lambda _: None)
     assert anonymous_bytes() == 0
     assert untaken_bytes(50 * _MIB, 0) == 0
+    assert mapped_bytes(50 * _MIB, 0) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody tells elsewhere what a process holds")
@@ -53,5 +62,7 @@ def test_pages_are_untaken_until_they_are_written() -> None:
     before = anonymous_bytes()
     with mmap.mmap(-1, 64 * _MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
         assert untaken_bytes(64 * _MIB, before) > 60 * _MIB
+        assert mapped_bytes(64 * _MIB, before) > 60 * _MIB
         pages[: 40 * _MIB] = bytes(40 * _MIB)
         assert untaken_bytes(64 * _MIB, before) < 30 * _MIB
+        assert mapped_bytes(64 * _MIB, before) < 30 * _MIB

@@ -43,7 +43,8 @@ def test_what_the_operator_fixed_is_no_matter_of_an_allowance() -> None:
 
 class Machine:
     """As many bytes as it is said to have. Once its load ends, an engine takes all that it may, but for what it leaves
-    for later; that it may take at any time, as the machine does not know."""
+    for later; that it may take at any time, as the machine does not know. Its weights are copied, or mapped: then the
+    machine tells their pages as free."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Machine:
         budget: int | None = None,
         names: tuple[str, ...],
         left_for_later: float = 0.0,
+        maps: bool = False,
     ) -> None:
         models = root / "models"
         models.mkdir()
@@ -62,6 +64,7 @@ class Machine:
         self.free = free
         self.left_for_later = left_for_later
         """As a share of its KV cache and its prefixes."""
+        self.maps = maps
         self.factory = FakeFactory()
         config = RegistryConfig(
             data_dir=root, models_dir=models, preload=(), memory_budget_bytes=budget, engine=_PLAIN
@@ -70,7 +73,7 @@ class Machine:
             config,
             self.factory.start,
             sources=[DirectorySource(models)],
-            admission=Admission(config, available=lambda: self.free - self.taken + self.untaken),
+            admission=Admission(config, available=lambda: self.told),
         )
 
     @property
@@ -85,10 +88,19 @@ class Machine:
     def untaken(self) -> int:
         return sum(engine.facts.reserved_bytes for engine in self.factory.engines if not engine.is_stopped)
 
+    @property
+    def mapped(self) -> int:
+        return sum(engine.facts.mapped_bytes for engine in self.factory.engines if not engine.is_stopped)
+
+    @property
+    def told(self) -> int:
+        """What the machine tells as free."""
+        return self.free - self.taken + self.untaken + self.mapped
+
     def finish(self, place: int) -> None:
         """End a load: what it planned is what its engine would have, seeing all that is free."""
         load = self.factory.loads[place]
-        config, free = load.config, self.free - self.taken + self.untaken - 100 * _MB
+        config, free = load.config, self.told - 100 * _MB
         kv, prefixes = most_kv_bytes(free), most_prefix_bytes(free)
         if config.kv_most_bytes is not None:
             kv = min(kv, config.kv_most_bytes)
@@ -97,7 +109,12 @@ class Machine:
         later = int(self.left_for_later * (kv + prefixes))
         held = _COMPUTE_BYTES + kv + prefixes - later
         load.facts = msgspec.structs.replace(
-            facts(), kv_bytes=kv, prefix_bytes=prefixes, anonymous_bytes=held, reserved_bytes=later
+            facts(),
+            kv_bytes=kv,
+            prefix_bytes=prefixes,
+            anonymous_bytes=held,
+            reserved_bytes=later,
+            mapped_bytes=100 * _MB if self.maps else 0,
         )
         load.memory = ProcessMemory(resident_bytes=held, anonymous_bytes=held)
         load.succeed()
@@ -109,20 +126,23 @@ class Machine:
     order=st.permutations(range(4)),
     budget_mb=st.none() | st.integers(320, 6000),
     left_for_later=st.sampled_from([0.0, 0.5, 1.0]),
+    maps=st.booleans(),
 )
 def test_models_that_load_at_once_fit_together(
-    free_mb: int, order: list[int], budget_mb: int | None, left_for_later: float
+    free_mb: int, order: list[int], budget_mb: int | None, left_for_later: float, maps: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as root:
-        asyncio.run(_load_at_once(Path(root), free_mb, order, budget_mb, left_for_later))
+        asyncio.run(_load_at_once(Path(root), free_mb, order, budget_mb, left_for_later, maps))
 
 
 async def _load_at_once(
-    root: Path, free_mb: int, order: list[int], budget_mb: int | None, left_for_later: float
+    root: Path, free_mb: int, order: list[int], budget_mb: int | None, left_for_later: float, maps: bool
 ) -> None:
     names = ("one", "two", "three", "four")
     budget = None if budget_mb is None else budget_mb * _MB
-    machine = Machine(root, free_mb * _MB, budget=budget, names=names, left_for_later=left_for_later)
+    machine = Machine(
+        root, free_mb * _MB, budget=budget, names=names, left_for_later=left_for_later, maps=maps
+    )
     await machine.registry.start()
     loads = [asyncio.create_task(machine.registry.load(name)) for name in names]
     waiting: set[asyncio.Task[None]] = set(loads)
