@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import mmap
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -58,15 +61,39 @@ def _pieces_read(descriptor: int, size: int) -> Iterator[int]:
     buffer = bytearray(_PIECE_BYTES)
     for begin, length in windows(size):
         os.posix_fadvise(descriptor, begin, length, os.POSIX_FADV_DONTNEED)
-        if _is_cached(descriptor, begin):
+        if is_cached(descriptor, begin):
             continue
         for offset in range(begin, begin + length, _PIECE_BYTES):
             yield os.preadv(descriptor, [buffer], offset)
 
 
-def _is_cached(descriptor: int, offset: int) -> bool:
-    """Whether memory has the byte there still. Where the file system cannot tell, it has not."""
+def is_cached(descriptor: int, offset: int) -> bool:
+    """Whether memory has the page there, which begins at ``offset``. Where the file system cannot tell, it has not.
+
+    To read without waiting is no question but a request: the kernel begins to read ahead, and a disk that is quick, or
+    whose machine stands still meanwhile, has answered before the kernel looks. To ask the map of pages changes nothing,
+    but of files that are another user's the kernel claims to have all (mincore(2)), so that both must say so.
+    """
     try:
+        if not _is_mapped_page_there(descriptor, offset):
+            return False
         return bool(os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT))
     except OSError:
         return False
+
+
+def _is_mapped_page_there(descriptor: int, offset: int) -> bool:
+    there = (ctypes.c_ubyte * 1)()
+    # Never written to: it is a copy on write because only of such memory ctypes tells the address.
+    with mmap.mmap(descriptor, mmap.PAGESIZE, access=mmap.ACCESS_COPY, offset=offset) as page:
+        first = ctypes.c_char.from_buffer(page)
+        status = _c_library().mincore(
+            ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(mmap.PAGESIZE), there
+        )
+        del first  # a page that is exported cannot be unmapped
+    return status != 0 or bool(there[0] & 1)
+
+
+@functools.cache
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

@@ -65,7 +65,7 @@ def test_weights_that_exceed_the_memory_are_mapped_told_and_right(home: Path) ->
         r"its weights will be read from the disk for every token, at some [\d.,]+ s a token: just now the disk read"
         r" [\d.,]+ MB/s",
         warning,
-    )
+    ), warning
     with ServerUnderTest(home, real_engine=True, NIBBLE_PRELOAD=WIDE) as server:
         assert ask(server, WIDE)[1]["choices"] == small["choices"], "little memory changes no answer"
 
