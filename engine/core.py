@@ -20,6 +20,7 @@ from engine.histogram import BATCH_BOUNDS, LATENCY_BOUNDS
 from engine.prefix_cache import PrefixCache
 from engine.prefix_fetcher import PrefixFetcher
 from engine.prefix_store import PrefixStore
+from engine.prefix_worth import PrefixWorth
 from engine.scheduler import Chunk, Plan, Scheduler
 from engine.sequence import Sequence
 from engine.step_budget import StepBudget
@@ -49,7 +50,8 @@ class EngineCore:
         """
         # Memory that cannot be cut holds no prefixes.
         keeps_prefixes = prefix_memory_bytes > 0 and backend.shares_prefixes
-        store = PrefixStore(prefix_memory_bytes, disk) if keeps_prefixes else None
+        budget = budget or StepBudget(target_s=0.25, maximum=backend.batch_tokens)
+        store = PrefixStore(prefix_memory_bytes, disk, PrefixWorth(budget)) if keeps_prefixes else None
         self._end_tokens = frozenset(end_tokens.tolist())
         self._clock = clock
         self._cache = PrefixCache(
@@ -66,7 +68,7 @@ class EngineCore:
         )
         self._scheduler = Scheduler(
             self._cache,
-            budget or StepBudget(target_s=0.25, maximum=backend.batch_tokens),
+            budget,
             batch_tokens=backend.batch_tokens,
             output_rows=backend.output_rows,
             is_one_pass=backend.is_one_pass,
@@ -75,7 +77,7 @@ class EngineCore:
             holds_back=self._fetcher.hold if self._fetcher else None,
             draft_model=draft_model,
         )
-        self._executor = Executor(backend, store)
+        self._executor = Executor(backend, store, clock)
         self._adapters = AdapterRack(backend, self._executor, self._cache)
         self._draft_model = draft_model
         self._store = store

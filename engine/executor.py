@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -18,8 +19,14 @@ from engine.sequence import Sequence
 class Executor:
     """Owned by the worker's engine thread. Allocates nothing per token."""
 
-    def __init__(self, backend: Backend, store: PrefixStore | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        store: PrefixStore | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
+        self._clock = clock
         self._backend = backend
         self._batch = backend.batch
         self._counting = np.arange(backend.slot_tokens, dtype=np.int32)
@@ -86,9 +93,11 @@ class Executor:
 
     def _save(self, save: Save) -> None:
         if self._store is not None and self._store.prepare(save.tokens, save.scope):
+            began_s = self._clock()
             # A prefix less is no reason to fail what needs the place.
             with contextlib.suppress(DecodeFailed, MemoryError):
-                self._store.put(save.tokens, save.scope, self._backend.save_slot(save.slot))
+                state = self._backend.save_slot(save.slot)
+                self._store.save(save.tokens, save.scope, state, self._clock() - began_s)
 
     def state(self, slot: int) -> SlotState | None:
         """What ``slot`` holds, or None if it cannot be saved."""

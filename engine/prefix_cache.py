@@ -53,6 +53,8 @@ class Placement:
     """What is worth saving of all that is overwritten and emptied."""
     stored: StoredPrefix | None = None
     """What to restore into ``slot``, instead of a copy."""
+    restored: int = 0
+    """Of ``shared``, what the slots would not have spared without it."""
 
 
 class PrefixCache:
@@ -209,7 +211,7 @@ class PrefixCache:
         if stored is not None:
             restored = min(stored.shared(prompt), len(prompt) - 1)
             if restored >= shared + stored.least_gain:
-                return Placement(self._cheapest(), restored, stored=stored)
+                return Placement(self._cheapest(), restored, stored=stored, restored=restored - shared)
         if shared < MINIMUM_SHARED:
             return Placement(self._cheapest(), 0)
         # In place, if what is cut off there is worth no copy; else elsewhere, which leaves the other branch of a

@@ -1,7 +1,8 @@
 """Prefixes that had to leave their slots, kept in the host's memory up to a limit. Pure: it remembers and decides.
 
 Saving and restoring are copies of some microseconds a token, computing takes milliseconds; so whatever is evicted
-is saved, unless it is short or stands elsewhere already. A prefix is found in its own scope alone, as in the slots.
+is saved, unless it is short, stands elsewhere already, or nobody comes back for what is (``engine.prefix_worth``). A
+prefix is found in its own scope alone, as in the slots.
 """
 
 from __future__ import annotations
@@ -51,12 +52,34 @@ class LowerTier(Protocol):
         ...
 
 
+class Worth(Protocol):
+    """Whether it pays to save. The real one is ``engine.prefix_worth.PrefixWorth``."""
+
+    def pays(self) -> bool:
+        """Whether to save the next prefix that leaves its slot."""
+        ...
+
+    def saved(self, tokens: Tokens, elapsed_s: float, most_tokens: int) -> None:
+        """It was saved in ``elapsed_s``, in memory that has room for ``most_tokens``."""
+        ...
+
+    def forgone(self, tokens: Tokens, scope: str) -> None:
+        """It was not saved, since that did not pay."""
+        ...
+
+    def placed(self, prompt: Tokens, scope: str, shared: int, restored: int) -> None:
+        """A ``prompt`` has a slot, and ``shared`` tokens of it are spared, ``restored`` of them by what was saved."""
+        ...
+
+
 class PrefixStore:
     """Saved prefixes, the least recently used dropped first. Owned by the worker's engine thread."""
 
-    def __init__(self, limit_bytes: int, below: LowerTier | None = None) -> None:
+    def __init__(self, limit_bytes: int, below: LowerTier | None = None, worth: Worth | None = None) -> None:
+        """Without ``worth``, or with a tier ``below``, all is saved: what goes to the disk is for after a restart."""
         self.limit_bytes = limit_bytes
         self._below = below
+        self._worth = worth if below is None else None
         self.used_bytes = 0
         # The first is the longest unused.
         self._prefixes: OrderedDict[int, StoredPrefix] = OrderedDict()
@@ -67,7 +90,7 @@ class PrefixStore:
         return len(self._prefixes)
 
     def prepare(self, tokens: Tokens, scope: str) -> bool:
-        """Whether a slot with ``tokens`` should be saved. If so, room is made for what it will probably take."""
+        """Whether a slot with ``tokens``, which it loses now, should be saved. If so, room is made for that."""
         for prefix in self._candidates(tokens, scope):
             if len(prefix.tokens) >= len(tokens) and prefix.shared(tokens) == len(tokens):
                 self._touch(prefix)
@@ -75,8 +98,22 @@ class PrefixStore:
         expected = int(self._token_bytes * len(tokens))
         if expected > self.limit_bytes:
             return False
+        if self._worth is not None and not self._worth.pays():
+            self._worth.forgone(tokens, scope)
+            return False
         self._drop_down_to(self.limit_bytes - expected)
         return True
+
+    def save(self, tokens: Tokens, scope: str, state: SlotState, elapsed_s: float) -> None:
+        """Keep what it was decided to ``prepare`` for, and what took ``elapsed_s`` to make."""
+        if self._worth is not None:
+            self._worth.saved(tokens, elapsed_s, self.limit_bytes * len(tokens) // len(state))
+        self.put(tokens, scope, state)
+
+    def placed(self, prompt: Tokens, scope: str, shared: int, restored: int) -> None:
+        """A ``prompt`` has a slot, and ``shared`` tokens of it are spared, ``restored`` of them by what is here."""
+        if self._worth is not None:
+            self._worth.placed(prompt, scope, shared, restored)
 
     def put(self, tokens: Tokens, scope: str, state: SlotState) -> None:
         """Keep ``state``, of a slot that holds ``tokens``; shorter prefixes of the same tokens are dropped."""

@@ -239,12 +239,13 @@ class Scheduler:
             may_share, scope = not sequence.scores_prompt, sequence.scope
             if may_share and self._holds_back is not None and self._holds_back(sequence):
                 continue
-            stored = (
-                self._store.match(sequence.prompt, scope) if self._store is not None and may_share else None
-            )
+            store = self._store if may_share else None
+            stored = None if store is None else store.match(sequence.prompt, scope)
             placement = self._cache.place(
                 sequence.prompt, scope, sequence.max_length, stored, may_share=may_share
             )
+            if store is not None:
+                store.placed(sequence.prompt, scope, placement.shared, placement.restored)
             sequence.slot = placement.slot
             sequence.computed = sequence.cached = placement.shared
             sequence.phase = Phase.PREFILL

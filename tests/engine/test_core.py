@@ -325,3 +325,27 @@ def test_an_adapter_is_freed_when_the_last_that_uses_it_is_lost_over_another() -
     bench.take_failures(failures)
     assert failures
     assert 0 not in bench.backend.loaded
+
+
+def test_prefixes_are_saved_for_as_long_as_somebody_comes_back_for_them() -> None:
+    bench = Bench(slots=1, slot_tokens=128, prefix_memory_bytes=1 << 20, batch_tokens=32)
+
+    def ask(*prompt: int) -> int:
+        number = bench.submit(Ask(prompt=prompt, max_tokens=4, ignores_end=True))
+        bench.run()
+        finish = bench.answers[number][0].finish
+        assert finish is not None
+        return finish.cached_tokens
+
+    strangers = [ask(*[place % 200, place // 200, *range(100)]) for place in range(400)]
+    assert not any(strangers)
+    in_vain = bench.backend.saves
+    assert in_vain < 100
+    chats = [
+        ask(*[number, 7, *range(100 + turn % 20)]) >= 100
+        for turn in range(40)
+        for number in (201, 202, 203, 204)
+    ]
+    assert not any(chats[4:20])
+    assert all(chats[100:]), "they were missed"
+    bench.check_answers()
