@@ -21,9 +21,9 @@ from engine.prefix_store import PrefixStore
 
 _OBLIVION = 1 / 128
 """Of what left and came back so far, what is forgotten with each prefix that leaves."""
-_TRUSTED_TOKENS = 1024.0
-"""As if so many had left and come back before the first. So 68 prefixes of 160 tokens are saved in vain, and no more,
-where saving takes a fifteenth of computing, and 228 where it takes a hundredth."""
+_TRUSTED_PREFIXES = 4.0
+"""As if so many, as long as the others, had left and come back before the first. So 47 prefixes are saved in vain where
+saving takes a fifteenth of computing, and 180 where it takes a hundredth, however long they are."""
 _PROBE = 64
 """Of so many prefixes that are not worth it one is saved all the same: what saving takes may have changed."""
 _SMOOTHING = 0.2
@@ -44,7 +44,8 @@ class PrefixWorth:
 
     def __init__(self, time: TokenTime) -> None:
         self._time = time
-        self._left_tokens = self._returned_tokens = _TRUSTED_TOKENS
+        self._trusted_prefixes = _TRUSTED_PREFIXES
+        self._left_prefixes = self._left_tokens = self._returned_tokens = 0.0
         self._save_token_s = 0.0
         self._forgone = 0
         self._ghosts = PrefixStore(0)
@@ -59,7 +60,10 @@ class PrefixWorth:
     @property
     def returned_share(self) -> float:
         """Of the tokens that left lately, those that came back. More than 1 where many come back for the same."""
-        return self._returned_tokens / self._left_tokens
+        if not self._left_prefixes:
+            return 1.0
+        trusted_tokens = self._trusted_prefixes * self._left_tokens / self._left_prefixes
+        return (self._returned_tokens + trusted_tokens) / (self._left_tokens + trusted_tokens)
 
     def saved(self, tokens: Tokens, elapsed_s: float, most_tokens: int) -> None:
         """A prefix left and was saved in ``elapsed_s``, in memory that has room for ``most_tokens``."""
@@ -86,5 +90,7 @@ class PrefixWorth:
         self._returned_tokens += restored
 
     def _leave(self, tokens: Tokens) -> None:
+        self._trusted_prefixes -= _OBLIVION * self._trusted_prefixes
+        self._left_prefixes += 1 - _OBLIVION * self._left_prefixes
         self._left_tokens += len(tokens) - _OBLIVION * self._left_tokens
         self._returned_tokens -= _OBLIVION * self._returned_tokens

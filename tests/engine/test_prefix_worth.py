@@ -130,3 +130,13 @@ def test_no_share_is_negative_and_no_limit_is_passed(
         slots.ask(_prompt(1000 * chat, length), save_s=save_s)
         assert slots.worth.returned_share >= 0
         assert slots.store.used_bytes <= slots.store.limit_bytes
+
+
+def test_long_chats_are_trusted_as_long_as_short_ones() -> None:
+    """Twenty of them leave before the first comes back."""
+    slots = _Slots()
+    for turn in range(3):
+        for chat in range(20):
+            slots.ask(_prompt(100_000 * chat, 4000 + 100 * turn), save_s=4000 * 80e-6)
+    assert slots.saved == 59
+    assert slots.spared == 20 * 4000 + 20 * 4100
