@@ -120,8 +120,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     reserved_bytes: int = 0
     """What they may come for beyond that: the cache that is not written yet, and prefixes that are not saved yet."""
     mapped_bytes: int = 0
-    """Weights that they read from the page cache. 0 too for a model whose weights exceed the memory: it reads nearly
-    all of them from the disk for every token, however much of them is cached, so that it loses nothing by lending."""
+    """Page cache that is kept for their weights (see ``engine.reserve``)."""
     flash_attention: FlashAttention = "auto"
     """What was chosen; auto is llama.cpp's choice."""
     attention_reason: str = ""

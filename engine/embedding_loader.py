@@ -18,7 +18,7 @@ from engine.native import library
 from engine.native.context_sizes import MOST_SEQUENCES
 from engine.native.embedding_context import NativeEmbeddingContext
 from engine.native.model import NativeModel
-from engine.reserve import anonymous_bytes, untaken_bytes
+from engine.reserve import anonymous_bytes, kept_bytes, untaken_bytes
 from engine.threads import choose_threads
 
 DEFAULT_INPUT_TOKENS = 2048
@@ -92,7 +92,7 @@ def load_embedder(config: EngineConfig, model: NativeModel, began_s: float) -> L
         kv_tokens=context.batch_tokens,
         anonymous_bytes=anonymous_bytes(),
         reserved_bytes=untaken_bytes(kv_bytes, taken_before),
-        mapped_bytes=0 if config.spares_memory else model.mapped_bytes,
+        mapped_bytes=kept_bytes(config, model.mapped_bytes),
         kv_reason="a model that makes vectors computes whole inputs, and keeps nothing",
         threads=threads.count,
         threads_reason=threads.reason,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -19,12 +18,7 @@ from engine.sequence import Sequence
 class Executor:
     """Owned by the worker's engine thread. Allocates nothing per token."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        store: PrefixStore | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, backend: Backend, store: PrefixStore | None, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
         self._backend = backend

@@ -29,7 +29,7 @@ from engine.native.adapter import NativeAdapter
 from engine.native.context import NativeContext
 from engine.native.model import NativeModel
 from engine.prompt_reader import PromptReader, Vocabulary
-from engine.reserve import anonymous_bytes, untaken_bytes
+from engine.reserve import anonymous_bytes, kept_bytes, untaken_bytes
 from engine.step_budget import StepBudget
 from engine.template_choice import read_template
 from engine.template_process import TemplateProcess
@@ -89,7 +89,7 @@ def _load_generator(config: EngineConfig, model: NativeModel, started_s: float) 
     # Before the memory is measured, and before the context is made.
     adapters = [NativeAdapter(model, adapter) for adapter in config.adapters]
     draft = DraftLoader(config, config.draft_model_path, model) if config.draft_model_path else None
-    mapped = _mapped_bytes(config, model, draft)
+    mapped = kept_bytes(config, model.mapped_bytes, draft.model.mapped_bytes if draft else 0)
     starting = _start_template(config, model)
     plan = plan_memory(
         config,
@@ -168,13 +168,6 @@ def _check_adapters(adapters: tuple[Adapter, ...]) -> None:
                 f"'{adapter.name}' must name one adapter; give each in `adapters` its own name"
             )
         check_adapter(adapter)
-
-
-def _mapped_bytes(config: EngineConfig, model: NativeModel, draft: DraftLoader | None) -> int:
-    """Page cache to be kept for weights: none where they exceed the memory, and are read from the disk anyway."""
-    if config.spares_memory:
-        return 0
-    return model.mapped_bytes + (draft.model.mapped_bytes if draft else 0)
 
 
 def _free_bytes(promised: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from engine.config import ModelFacts
+from engine.config import EngineConfig, ModelFacts
 from engine.process_memory import ProcessMemory, process_memory
 
 
@@ -34,6 +34,14 @@ def mapped_bytes(weights: int, before: int) -> int:
     """
     now = anonymous_bytes()
     return max(0, weights - max(0, now - before)) if now else 0
+
+
+def kept_bytes(config: EngineConfig, *mapped: int) -> int:
+    """Page cache to keep for weights of which so much is ``mapped``, by model: none where they exceed the memory.
+
+    Nearly all of those are read from the disk for every token, however much of them is cached.
+    """
+    return 0 if config.spares_memory else sum(mapped)
 
 
 def reserved_bytes(facts: ModelFacts, held: ProcessMemory | None) -> int:

@@ -45,7 +45,7 @@ class NativeModel:
             raise ModelLoadFailed(load_fault(self.path.name, errors))
         self.file_bytes = shards_bytes(self.path)
         self.mapped_bytes = mapped_bytes(self.file_bytes, taken_before)
-        """Weights that are read from the page cache where they lie, 0 where nobody tells."""
+        """Weights that are read from the page cache, where they lie; 0 where nobody tells."""
         self.vocabulary = NativeVocabulary(self.handle)
 
     @property

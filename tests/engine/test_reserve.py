@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import reserve
-from engine.config import ModelFacts
+from engine.config import EngineConfig, ModelFacts
 from engine.process_memory import ProcessMemory
-from engine.reserve import anonymous_bytes, mapped_bytes, reserved_bytes, untaken_bytes
+from engine.reserve import anonymous_bytes, kept_bytes, mapped_bytes, reserved_bytes, untaken_bytes
 from tests.fakes.facts import facts
 
 _MIB = 1 << 20
@@ -41,6 +41,12 @@ def test_weights_that_are_mapped_stay_reserved() -> None:
     model = _model(anonymous=100 * _MIB, reserved=50 * _MIB, mapped=70 * _MIB)
     assert reserved_bytes(model, _held(100 * _MIB)) == 120 * _MIB
     assert reserved_bytes(model, _held(900 * _MIB)) == 70 * _MIB
+
+
+def test_for_weights_that_exceed_the_memory_no_page_cache_is_kept() -> None:
+    config = EngineConfig(model_id="", model_path="")
+    assert kept_bytes(config, 70 * _MIB, 10 * _MIB) == 80 * _MIB
+    assert kept_bytes(msgspec.structs.replace(config, spares_memory=True), 70 * _MIB, 10 * _MIB) == 0
 
 
 @given(at_first=_sizes, reserved=_sizes, now=_sizes)
