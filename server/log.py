@@ -25,10 +25,12 @@ def configure_log(log_format: LogFormat, level: str, stream: TextIO | None = Non
     target = stream or sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
     is_pretty = log_format == "pretty" or (log_format == "auto" and target.isatty())
+    # One for all: to make it, and find its lock, takes as long as the line.
+    writer = structlog.WriteLogger(cast(TextIO, LossyStream(target)))
     structlog.configure(
         processors=[_add_request_id, structlog.processors.add_log_level, *_renderers(is_pretty, target)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: structlog.WriteLogger(cast(TextIO, LossyStream(target))),
+        logger_factory=lambda *_: writer,
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()

@@ -20,7 +20,7 @@ class NewerDatabaseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PrivateDatabase:
-    """Holds nothing open between two uses. May be used from any thread."""
+    """Holds nothing open itself. May be used from any thread."""
 
     path: Path
     schema: str
@@ -28,24 +28,39 @@ class PrivateDatabase:
 
     @contextmanager
     def open(self, *, make: bool) -> Generator[sqlite3.Connection]:
-        """A connection in autocommit mode, synchronised in full; with ``make``, to a file that need not be there.
+        """A connection for one use. Raises what ``connect`` raises."""
+        with closing(self.connect(make=make)) as database:
+            yield database
+
+    def connect(self, *, make: bool) -> sqlite3.Connection:
+        """A connection in autocommit mode, synchronised in full, for one thread at a time and the caller to close; with
+        ``make``, to a file that need not be there.
 
         Raises NewerDatabaseError, and whatever SQLite and the disk raise.
         """
         if make:
             self._make_file()
         address = f"{self.path.absolute().as_uri()}?mode=rw"
-        with closing(sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None)) as database:
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version > self.version:
-                raise NewerDatabaseError(f"{self.path} was written by a newer nibble: update this one")
-            if version < self.version:
-                database.execute("PRAGMA journal_mode = WAL")
-                database.executescript(
-                    f"BEGIN IMMEDIATE; {self.schema} PRAGMA user_version = {self.version}; COMMIT"
-                )
-            database.execute("PRAGMA synchronous = FULL")
-            yield database
+        database = sqlite3.connect(
+            address, uri=True, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(database)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version > self.version:
+            raise NewerDatabaseError(f"{self.path} was written by a newer nibble: update this one")
+        if version < self.version:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.executescript(
+                f"BEGIN IMMEDIATE; {self.schema} PRAGMA user_version = {self.version}; COMMIT"
+            )
+        database.execute("PRAGMA synchronous = FULL")
 
     def _make_file(self) -> None:
         """SQLite gives its journals the same mode."""

@@ -19,6 +19,8 @@ from server.usage.usage_store import UsageStoreError
 _GATHER_S: Final = 1.0
 """What a killed process may lose of its entries."""
 _LONGEST_PAUSE_S: Final = 60.0
+_REST_S: Final = 10.0
+"""After the last entries the file is closed: an idle server holds nothing."""
 
 _Row = tuple[str, str, str]
 _COUNTS: Final = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
@@ -28,6 +30,8 @@ class StorePort(Protocol):
     """``server.usage.usage_store.UsageStore``. Its methods block."""
 
     def add(self, rows: Sequence[DayUsage]) -> None: ...
+
+    def rest(self) -> None: ...
 
     def read(self, query: UsageQuery) -> list[DayUsage]: ...
 
@@ -39,15 +43,22 @@ class Ledger:
     """
 
     def __init__(
-        self, store: StorePort, *, gather_s: float = _GATHER_S, wall: Callable[[], float] = time.time
+        self,
+        store: StorePort,
+        *,
+        gather_s: float = _GATHER_S,
+        rest_s: float = _REST_S,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._gather_s = gather_s
+        self._rest_s = rest_s
         self._pause_s = gather_s
         self._wall = wall
         self._rows: dict[_Row, DayUsage] = {}
         self._writing = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -76,16 +87,20 @@ class Ledger:
 
     async def close(self) -> None:
         """Write what is left. Told in the log if it cannot be."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timers()
         if self._writer is not None:
             await asyncio.wait({self._writer})
         try:
             await self._write()
         except UsageStoreError as error:
             self._log.error("usage is lost", rows=len(self._rows), reason=str(error))
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timers()
+        await asyncio.to_thread(self._store.rest)
+
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._rest_timer):
+            if timer is not None:
+                timer.cancel()
 
     def _add(self, row: DayUsage) -> None:
         place = (row.day, row.key, row.model)
@@ -111,6 +126,19 @@ class Ledger:
         else:
             self._pause_s = self._gather_s
 
+    def _rest_later(self) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+        self._rest_timer = asyncio.get_running_loop().call_later(self._rest_s, self._begin_rest)
+
+    def _begin_rest(self) -> None:
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._rest(), name="usage rests")
+
+    async def _rest(self) -> None:
+        async with self._writing:
+            await _outlive(asyncio.ensure_future(asyncio.to_thread(self._store.rest)))
+
     async def _write(self) -> None:
         """Raises UsageStoreError, with the entries still here."""
         async with self._writing:
@@ -122,6 +150,7 @@ class Ledger:
                 # A request that asks for figures may go away; what it began to write is written all the same.
                 await _outlive(work)
             finally:
+                self._rest_later()
                 if work.cancelled() or work.exception() is not None:
                     for row in rows.values():
                         self._add(row)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,6 +92,8 @@ class FailingStore:
             raise UsageStoreError("no space left on device")
         self.rows += rows
 
+    def rest(self) -> None: ...
+
     def read(self, query: UsageQuery) -> list[DayUsage]:
         return list(self.rows)
 
@@ -127,6 +130,47 @@ async def test_who_asks_and_leaves_loses_nothing() -> None:
     assert store.rows == [row(), row()]
 
 
+async def test_an_idle_ledger_holds_nothing_open_and_goes_on_afterwards(tmp_path: Path) -> None:
+    resting = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Telling(UsageStore):
+        def rest(self) -> None:
+            super().rest()
+            loop.call_soon_threadsafe(resting.set)
+
+    ledger = Ledger(Telling(tmp_path), gather_s=0.001, rest_s=0.001, wall=lambda: NOON)
+    for _ in range(2):
+        resting.clear()
+        ledger.enter("alice", "m", ONE)
+        await asyncio.wait_for(resting.wait(), 30)
+        # SQLite takes its journal away when the last connection is closed.
+        assert os.listdir(tmp_path) == ["usage.sqlite3"]
+    await ledger.close()
+    assert UsageStore(tmp_path).read(ALL) == [
+        row(requests=2, prompt_tokens=20, cached_tokens=8, completion_tokens=6)
+    ]
+
+
+def test_what_another_reads_is_there_while_the_writer_goes_on(tmp_path: Path) -> None:
+    store, reader = UsageStore(tmp_path), UsageStore(tmp_path)
+    for requests in (1, 2, 3):
+        store.add([row(prompt_tokens=0, cached_tokens=0, completion_tokens=0)])
+        (told,) = reader.read(ALL)
+        assert told.requests == requests
+    store.rest()
+
+
+def test_a_file_that_is_moved_away_is_not_written_on(tmp_path: Path) -> None:
+    store = UsageStore(tmp_path)
+    store.add([row()])
+    for path in sorted(tmp_path.iterdir()):
+        path.rename(path.with_name(f"old-{path.name}"))
+    store.add([row(key="bob")])
+    assert store.read(ALL) == [row(key="bob")]
+    store.rest()
+
+
 def test_a_write_is_whole_or_not_at_all(tmp_path: Path) -> None:
     store = UsageStore(tmp_path)
     store.add([row()])
@@ -134,6 +178,9 @@ def test_a_write_is_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises((UsageStoreError, OverflowError)):
         store.add([row(), broken])
     assert store.read(ALL) == [row()]
+    store.add([row()])
+    assert store.read(ALL) == [row(requests=2, prompt_tokens=20, cached_tokens=8, completion_tokens=6)]
+    store.rest()
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
