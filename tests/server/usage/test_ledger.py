@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,6 +129,10 @@ async def test_who_asks_and_leaves_loses_nothing() -> None:
     assert store.rows == [row(), row()]
 
 
+def _names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
 async def test_an_idle_ledger_holds_nothing_open_and_goes_on_afterwards(tmp_path: Path) -> None:
     resting = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -145,7 +148,7 @@ async def test_an_idle_ledger_holds_nothing_open_and_goes_on_afterwards(tmp_path
         ledger.enter("alice", "m", ONE)
         await asyncio.wait_for(resting.wait(), 30)
         # SQLite takes its journal away when the last connection is closed.
-        assert os.listdir(tmp_path) == ["usage.sqlite3"]
+        assert _names(tmp_path) == ["usage.sqlite3"]
     await ledger.close()
     assert UsageStore(tmp_path).read(ALL) == [
         row(requests=2, prompt_tokens=20, cached_tokens=8, completion_tokens=6)
