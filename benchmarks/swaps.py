@@ -55,8 +55,7 @@ async def _swap(home: Path, models: Path, file_bytes: int) -> Result:
     for swap in range(_SWAPS):
         async with registry.lease(("two", "one")[swap % 2]) as lease:
             request = EngineRequest(prompts=(TextPrompt("1, 2, 3,"),), max_tokens=8)
-            async for _ in lease.engine.generate(request):
-                pass
+            await lease.engine.generate(request, lambda _: None)
             held.append(_workers_bytes(others))
             most_workers = max(most_workers, len(_workers(others)))
     for name in ("one", "two"):

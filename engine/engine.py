@@ -1,4 +1,4 @@
-"""One loaded model, seen from the server: a supervised worker, and a stream of events for each request.
+"""One loaded model, seen from the server: a supervised worker, and the events of each request.
 
 Owned by the event loop. The engine outlives its workers: when one dies, its requests fail with WorkerDied, and
 a new one is started after a pause, unless they keep dying.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Self
 
 import msgspec
@@ -30,8 +30,8 @@ from engine.errors import (
     QueueTimeout,
     WorkerDied,
 )
-from engine.event_stream import EventStream
-from engine.events import Accepted, Event, Piece
+from engine.event_stream import EventStream, Take
+from engine.events import Accepted, Piece
 from engine.exchange import Body, Exchange, Reader
 from engine.gathering import AdapterGathering, AnswerGathering, VectorGathering
 from engine.pace import Pace
@@ -125,19 +125,20 @@ class Engine:
         """Newest figures; totals count over all workers of this engine."""
         return self._latest.after(self._settled)
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
-        """Run ``request``; each item is what one engine step brought. Closing the generator cancels the request.
+    async def generate(self, request: EngineRequest, take: Take) -> None:
+        """Run ``request`` to its end, and tell ``take`` what each engine step brings. Cancelling the task that awaits
+        this cancels the request.
 
         Raises ModelUnavailable, QueueFull, KeyQueueFull, RequestQuarantined, and whatever the worker refuses the
-        request with, before the first item; QueueTimeout before the first text; WorkerDied at any time.
+        request with, before anything is told; QueueTimeout before the first text; WorkerDied, and what ``take``
+        raises, at any time.
         """
         worker = self._serving_worker()
         check_capability(self.config.model_id, self.facts, "completion")
-        stream = EventStream(request.n * len(request.prompts))
+        stream = EventStream(request.n * len(request.prompts), take)
         with self._exchange(worker, request, stream) as number:
             self._submit(worker, frames.Submit(number, request))
-            while events := await stream.read():
-                yield events
+            await stream.result()
             self._quarantine.clear(request)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
@@ -260,8 +261,7 @@ class Engine:
         match frame:
             case frames.StepReport():
                 self._learn(frame.stats)
-                for piece in frame.pieces:
-                    self._push(piece)
+                self._tell(frame.pieces)
                 for failure in frame.failures:
                     self._fail(failure)
             case frames.EmbeddingReport():
@@ -301,15 +301,18 @@ class Engine:
             self._backlog.read(accepted.request, accepted.prompt_tokens)
             exchange.accept(accepted)
 
-    def _push(self, piece: Piece) -> None:
-        stream = self._reader(piece.request)
-        if not isinstance(stream, EventStream):
-            return
-        if piece.finish is not None:
-            self._pace.learn_answer(piece.finish.completion_tokens)
-        if stream.push(piece) and self._worker is not None:
-            # Its reader may not come back for long, and must not hold a place until then.
-            self._worker.send(frames.Cancel(piece.request))
+    def _tell(self, pieces: list[Piece]) -> None:
+        told: list[EventStream] = []
+        for piece in pieces:
+            exchange = self._exchanges.get(piece.request)
+            if exchange is None or not isinstance(stream := exchange.reader, EventStream):
+                continue
+            if piece.finish is not None:
+                self._pace.learn_answer(piece.finish.completion_tokens)
+            if stream.push(piece):
+                told.append(stream)
+        for stream in told:
+            stream.tell()
 
     def _fail(self, failure: frames.Failure) -> None:
         if exchange := self._exchanges.get(failure.request):

@@ -1,78 +1,46 @@
-"""What one request has been told and has not read yet. Owned by the event loop; nothing here locks or blocks."""
+"""What one request is told, from the frame that brings it to whoever takes it: in the same turn of the event loop."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 
-from engine.errors import NibbleError, RequestTimeout
 from engine.events import Accepted, Event, Piece
+from engine.gathering import Gathering
 
-MAX_UNREAD_BYTES = 256 * 1024
-_EVENT_BYTES = 64
+Take = Callable[[list[Event]], None]
+"""Called on the event loop with what one engine step has brought; must not block. What it raises ends the request."""
 
 
-class EventStream:
-    """Events of one request, from the frame that brought them to the task that answers.
+class EventStream(Gathering[None]):
+    """Events of one request. No task wakes for a token: to wake one takes longer than all that is done for it.
 
-    Events that arrive between two reads are read together, so one engine step makes one chunk.
+    ``result`` waits until every choice has ended.
     """
 
-    __slots__ = ("_error", "_loop", "_unread", "_unread_bytes", "_waiter", "choices_left")
-
-    def __init__(self, choices: int) -> None:
+    def __init__(self, choices: int, take: Take) -> None:
+        super().__init__()
         self.choices_left = choices
-        self._unread: list[Event] = []
-        self._unread_bytes = 0
-        self._error: NibbleError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        # Kept, since Python 3.11 asks the system for its process each time that it looks it up.
-        self._loop = asyncio.get_running_loop()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will be pushed: every choice has ended, or the request failed."""
-        return self.choices_left == 0 or self._error is not None
+        self._take = take
+        self._held: list[Event] = []
+        """Of the step that is being told."""
 
     def push(self, event: Accepted | Piece) -> bool:
-        """Add an event; nothing once it is over. Whether this ends the stream as one that is read too slowly: its
-        reader fails, since memory is not for such.
-        """
-        if self.is_over:
+        """Hold an event until ``tell``; nothing is held once the stream is over. Whether it is the first that is."""
+        if self.choices_left == 0 or self.is_over:
             return False
-        self._unread.append(event)
-        if isinstance(event, Piece):
-            self._unread_bytes += _EVENT_BYTES + len(event.text)
-            if event.logprobs:
-                self._unread_bytes += _EVENT_BYTES * len(event.logprobs) * (1 + len(event.logprobs[0].top))
-            if event.finish is not None:
-                self.choices_left -= 1
-            elif self._unread_bytes > MAX_UNREAD_BYTES:
-                self._error = RequestTimeout("the answer is read too slowly: too much of it waits unread")
-        self._wake()
-        return self._error is not None
+        if isinstance(event, Piece) and event.finish is not None:
+            self.choices_left -= 1
+        self._held.append(event)
+        return len(self._held) == 1
 
-    def fail(self, error: NibbleError) -> None:
-        """End the stream with ``error``, behind what is unread. The first failure stands."""
-        if not self.is_over:
-            self._error = error
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def read(self) -> list[Event]:
-        """What has come since the last read; empty once all choices have ended. Raises the request's failure."""
-        if not self._unread and not self.is_over:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        if self._unread:
-            unread, self._unread = self._unread, []
-            self._unread_bytes = 0
-            return unread
-        if self._error is not None:
-            raise self._error
-        return []
+    def tell(self) -> None:
+        """Hand on what is held, all at once: one engine step makes one chunk."""
+        held, self._held = self._held, []
+        try:
+            self._take(held)
+        except Exception as error:
+            # Whoever waits for the end raises it; and other streams that the frame is about go on.
+            self.fail(error)
+        else:
+            if self.choices_left == 0 and not self.is_over:
+                self._result.set_result(None)

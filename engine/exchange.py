@@ -69,7 +69,8 @@ class Exchange:
 
     def _tell(self, accepted: Accepted) -> None:
         if isinstance(self.reader, EventStream):
-            self.reader.push(accepted)
+            if self.reader.push(accepted):
+                self.reader.tell()
         elif isinstance(self.reader, VectorGathering):
             self.reader.accept(accepted.prompt_tokens)
 

@@ -6,7 +6,6 @@ import asyncio
 from typing import Generic, TypeVar
 
 from engine.embedding import Embeddings, Vectors
-from engine.errors import NibbleError
 from engine.question import Answer
 
 ResultT = TypeVar("ResultT")
@@ -25,7 +24,7 @@ class Gathering(Generic[ResultT]):
         """Whether nothing more will come: the answer is whole, or the request failed."""
         return self._result.done()
 
-    def fail(self, error: NibbleError) -> None:
+    def fail(self, error: Exception) -> None:
         """End with ``error``. The first end stands."""
         if not self.is_over:
             self._result.set_exception(error)

@@ -27,14 +27,11 @@ class Stage(Protocol):
 class Chain:
     """The stages of one choice, each reading what the one before it left as text. Owned by the request's task."""
 
-    __slots__ = ("_stages",)
+    __slots__ = ("_stages", "is_empty")
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self._stages = tuple(stages)
-
-    @property
-    def is_empty(self) -> bool:
-        return not self._stages
+        self.is_empty = not stages
 
     def add(self, delta: TextDelta) -> list[Delta]:
         return self._through([delta], self._stages)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from engine import events
 from engine.config import ModelFacts
 from engine.embedding import EmbeddingRequest, Embeddings
+from engine.event_stream import Take
 from engine.question import Answer, Question
 from engine.request import EngineRequest
 
@@ -20,10 +19,11 @@ class EnginePort(Protocol):
         """What the engine found out about its model."""
         ...
 
-    def generate(self, request: EngineRequest) -> AsyncGenerator[list[events.Event], None]:
-        """Run ``request``; each item is what one engine step brought. Closing the iterator cancels it.
+    async def generate(self, request: EngineRequest, take: Take) -> None:
+        """Run ``request`` to its end, and tell ``take`` what each engine step brings. Cancelling the caller cancels it.
 
-        Raises an error of ``engine.errors``; before ``Accepted`` when the request cannot be served.
+        Raises an error of ``engine.errors``; before ``Accepted`` when the request cannot be served. What ``take``
+        raises ends the request, and is raised.
         """
         ...
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from engine.adapter import Adapter
 from engine.config import EngineConfig, EngineStats, ModelFacts
 from engine.embedding import EmbeddingRequest, Embeddings
 from engine.errors import NibbleError
-from engine.events import Event
+from engine.event_stream import Take
 from engine.process_memory import ProcessMemory
 from engine.question import Answer, Question
 from engine.request import EngineRequest
@@ -51,7 +51,7 @@ class EngineHandle(Protocol):
         """Why it will never answer again: its workers kept dying, and nothing of it is left to stop."""
         ...
 
-    def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
+    async def generate(self, request: EngineRequest, take: Take) -> None:
         """See ``generation.engine_port.EnginePort``, as of the two that follow."""
         ...
 

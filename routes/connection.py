@@ -1,7 +1,7 @@
 """What the HTTP server tells of a connection, and takes for it, beneath every middleware: an ASGI extension of ours.
 
-Middlewares are concerned with how an answer begins; each chunk of a stream would pass through all of them. And by ASGI
-alone, to notice that a client went away takes a task for each request that runs.
+Middlewares are concerned with how an answer begins; each chunk of a stream would pass through all of them, and a task
+would wake up for it. And by ASGI alone, to notice that a client went away takes a task for each request that runs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ class Connection(TypedDict):
 
     send: Send
     """The server's own."""
+    write: Callable[[bytes], bool]
+    """Send a part of the body at once, behind its start; False where it has to wait, and then nothing is sent."""
     gone: asyncio.Future[None]
     """Done when there is no connection any more."""
     drop: Callable[[], None]

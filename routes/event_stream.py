@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from engine.errors import NibbleError
 from routes.connection import connection_of
-from routes.disconnect import outstays
+from routes.disconnect import departure
 from routes.outbox import Outbox
 from routes.request_policy import RequestPolicy
 from routes.work import settle
@@ -31,7 +31,7 @@ _PING: Final = ServerSentEvent(comment="ping", sep="\n").encode()
 
 
 class EventStream(Response):
-    """Runs ``fill`` in a task of its own, which sends by itself, and ends it when the client goes.
+    """Runs ``fill`` in a task of its own, sends what it puts, and ends it when the client goes.
 
     Headers and pings are sse-starlette's. Its response is not used: per chunk that takes a task's turn, a timer and a
     cancel scope, which is more than the chunk itself, and per stream a group of tasks. Streams run on while the server
@@ -59,11 +59,16 @@ class EventStream(Response):
             "status": self.status_code,
             "headers": self.raw_headers,
         }
-        outbox = Outbox(start, send, send if connection is None else connection["send"])
+        if connection is None:
+            outbox = Outbox(start, send, send)
+        else:
+            outbox = Outbox(start, send, connection["send"], connection["write"])
         work = asyncio.create_task(self._fill(outbox))
+        patience = asyncio.timeout(None)
 
         def give_up() -> None:
             work.cancel()
+            patience.reschedule(asyncio.get_running_loop().time())
             if connection is not None:
                 connection["drop"]()
 
@@ -71,13 +76,16 @@ class EventStream(Response):
         if self._policy.ping_s:
             outbox.ping(self._policy.ping_s, _PING)
         try:
-            # Where the client does not read, or is gone, the answer stays unfinished, which drops the connection.
-            if await outstays(scope, receive, work) and not work.cancelled():
+            async with departure(scope, receive) as gone, patience:
+                await outbox.carry(work, gone)
+                # Where the client does not read, or is gone, the answer stays unfinished, which drops the connection.
+                is_gone = gone.done()
+            if not is_gone and not work.cancelled():
                 work.result()
         except NibbleError as error:
             if not outbox.is_open:
                 await self._render_failure(error)(scope, receive, send)
-        except OSError:
+        except OSError:  # whoever is gone; and whoever does not read, which is a TimeoutError
             pass
         finally:
             outbox.leave()

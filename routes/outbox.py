@@ -1,74 +1,108 @@
-"""Bytes of one stream, from the task that makes them straight into the connection."""
+"""Bytes of one stream, from whoever makes them straight into the connection."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from starlette.types import Message, Send
 
+from engine.errors import RequestTimeout
+
+MAX_UNREAD_BYTES = 1024 * 1024
+
 
 class Outbox:
-    """The way out of one stream. Owned by the event loop; used by one task, but for the pings.
+    """The way out of one stream. Owned by the event loop.
 
-    Nothing is queued here: whoever puts sends, and waits where the connection does. A client that does not read
-    so leaves what it was to read with the engine, whose ``EventStream`` bounds it.
+    Whoever puts never waits. What the connection takes at once is written at once, in the turn of the loop that brought
+    it; what it does not take waits here, bounded, for ``carry``, which sends it as fast as the client reads.
     """
 
-    def __init__(self, start: Message, send: Send, send_body: Send) -> None:
-        """``start`` is sent by ``send`` before all else, and what follows by ``send_body``."""
+    def __init__(
+        self, start: Message, send: Send, send_body: Send, write: Callable[[bytes], bool] | None = None
+    ) -> None:
+        """``start`` is sent by ``send`` before all else, and what follows by ``send_body``, or by ``write`` where there
+        is one and it takes it.
+        """
         self._start = start
         self._send = send
         self._send_body = send_body
+        self._write = write
+        self._direct: Callable[[bytes], bool] | None = None
+        """``write``, while nothing is before what it is given."""
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._has_started = False
+        self._is_ended = False
         self._sends = 0
-        self._under_way = 0
+        self._is_sending = False
+        self._wakeup: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
         self._next_look: asyncio.TimerHandle | None = None
         self._next_ping: asyncio.TimerHandle | None = None
-        self._ping: asyncio.Task[None] | None = None
         self.is_open = False
         """From there the answer is a stream, whatever becomes of it."""
 
-    async def put(self, blob: bytes) -> None:
-        """Send ``blob``; an empty one only opens the stream."""
-        if not self.is_open:
-            self.is_open = True
-            await self._send(self._start)
-        if blob:
-            await self._send_part(blob, more_body=True)
+    def put(self, blob: bytes) -> None:
+        """Send ``blob``; an empty one only opens the stream. Raises RequestTimeout where too much is unread."""
+        if self._direct is not None and (not blob or self._direct(blob)):
+            return
+        if self._waiting_bytes > MAX_UNREAD_BYTES:
+            raise RequestTimeout("the answer is read too slowly: too much of it waits unread")
+        self._wait(blob)
 
-    async def end(self, blob: bytes) -> None:
+    def end(self, blob: bytes) -> None:
         """Send the last, and say that it is."""
-        await self.put(b"")
+        self._is_ended = True
         self._end_pings()
-        await self._send_part(blob, more_body=False)
+        self._wait(blob)
+
+    async def carry(self, *until: asyncio.Future[None]) -> None:
+        """Send what waits, until any of ``until`` is done, and what waits then. Cancelling it leaves the rest unsent.
+
+        Raises what sending raises.
+        """
+        for future in until:
+            future.add_done_callback(self._wake)
+        try:
+            while True:
+                while self.is_open and (self._waiting or not self._has_started):
+                    await self._send_waiting()
+                # Both looks in one turn of the loop: what was put before the end of whoever puts is sent.
+                if any(future.done() for future in until):
+                    return
+                self._wakeup = self._loop.create_future()
+                await self._wakeup
+        finally:
+            for future in until:
+                future.remove_done_callback(self._wake)
 
     def watch(self, patience_s: float, give_up: Callable[[], object]) -> None:
         """Call ``give_up`` when one send takes longer than ``patience_s`` (or up to twice that: a look at the clock
         for each would cost more than the exact limit is worth).
         """
-        loop, seen = asyncio.get_running_loop(), 0
+        seen = 0
 
         def look() -> None:
             nonlocal seen
-            if self._under_way and self._sends == seen:
+            if self._is_sending and self._sends == seen:
                 give_up()
                 return
             seen = self._sends
-            self._next_look = loop.call_later(patience_s, look)
+            self._next_look = self._loop.call_later(patience_s, look)
 
-        self._next_look = loop.call_later(patience_s, look)
+        self._next_look = self._loop.call_later(patience_s, look)
 
     def ping(self, interval_s: float, blob: bytes) -> None:
         """Send ``blob`` each ``interval_s`` seconds from now on, unless something else is under way."""
 
         def send_ping() -> None:
-            if self.is_open and not self._under_way:
-                self._ping = asyncio.create_task(self._send_ping(blob))
-            self._next_ping = loop.call_later(interval_s, send_ping)
+            if self._has_started and not self._is_sending and not self._waiting:
+                self.put(blob)
+            self._next_ping = self._loop.call_later(interval_s, send_ping)
 
-        loop = asyncio.get_running_loop()
-        self._next_ping = loop.call_later(interval_s, send_ping)
+        self._next_ping = self._loop.call_later(interval_s, send_ping)
 
     def leave(self) -> None:
         """End the watch and the pings. Harmless when repeated."""
@@ -79,17 +113,32 @@ class Outbox:
     def _end_pings(self) -> None:
         if self._next_ping is not None:
             self._next_ping.cancel()
-        if self._ping is not None:
-            self._ping.cancel()
 
-    async def _send_ping(self, blob: bytes) -> None:
-        with contextlib.suppress(OSError):  # whoever is gone is noticed elsewhere
-            await self._send_part(blob, more_body=True)
+    def _wait(self, blob: bytes) -> None:
+        self.is_open = True
+        self._direct = None
+        if blob or self._is_ended:
+            self._waiting.append(blob)
+            self._waiting_bytes += len(blob)
+        self._wake()
 
-    async def _send_part(self, blob: bytes, *, more_body: bool) -> None:
+    def _wake(self, _: object = None) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    async def _send_waiting(self) -> None:
         self._sends += 1
-        self._under_way += 1
+        self._is_sending = True
         try:
-            await self._send_body({"type": "http.response.body", "body": blob, "more_body": more_body})
+            if not self._has_started:
+                await self._send(self._start)
+                self._has_started = True
+            blob, is_last = b"".join(self._waiting), self._is_ended
+            self._waiting.clear()
+            if blob or is_last:
+                await self._send_body({"type": "http.response.body", "body": blob, "more_body": not is_last})
         finally:
-            self._under_way -= 1
+            self._is_sending = False
+        self._waiting_bytes -= len(blob)
+        if not self._waiting and not self._is_ended:
+            self._direct = self._write

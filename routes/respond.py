@@ -1,14 +1,14 @@
 """Answering: the one place where a stream and a whole answer part ways.
 
 The work of a request (lease, engine, encoding) runs in a task of its own (``routes.work``), which is cancelled
-whoever ends it early. Cancelling it closes the engine's generator, which frees the place.
+whoever ends it early. Cancelling it frees the engine's place. What the engine brings passes through no task: it is
+noted, encoded and written in the turn of the loop that brought it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -21,7 +21,7 @@ from generation.generate import generate
 from generation.request import GenerationRequest
 from routes.adapter_choice import chosen_adapters
 from routes.allowed_models import models_for
-from routes.dialect import Dialect
+from routes.dialect import Dialect, Encoder
 from routes.effective import effective_headers
 from routes.envelope import Envelope, new_envelope
 from routes.event_stream import EventStream
@@ -33,8 +33,8 @@ from routes.wire_body import WireBody
 from routes.work import Work, outlast
 
 BodyT = TypeVar("BodyT", bound=WireBody)
-Steps = AsyncIterator[list[Event]]
 
+_TEXT: Final = (TextDelta, ReasoningDelta, ToolCallStarted)
 CLIENT_CLOSED_REQUEST = 499
 """nginx's; nobody reads it but the access log."""
 
@@ -97,72 +97,108 @@ class _Generating(Generic[BodyT]):
             tuple(use.name for use in asked.adapters),
         )
 
-    @property
-    def is_answered(self) -> bool:
-        """Whether every choice has come to its end."""
-        return len(self._account.ends) == self._choices
-
-    async def run(self, consume: Callable[[Steps, Envelope], Awaitable[None]]) -> None:
-        """Hold the model while ``consume`` reads what it generates, and notes it. Raises errors of the tree alone."""
+    async def run(self, answer: _Answer) -> None:
+        """Hold the model while it generates ``answer``. Raises errors of the tree alone."""
 
         async def act(lease: LeasePort) -> None:
             asked = msgspec.structs.replace(self._request, queue_timeout_s=self._work.patience.left_s)
-            async with aclosing(generate(lease.engine, asked)) as steps:
-                prefix, with_timings = self.dialect.id_prefix, bool(self.body.timings)
-                await consume(steps, new_envelope(prefix, lease.card, with_timings=with_timings))
+            prefix, with_timings = self.dialect.id_prefix, bool(self.body.timings)
+            answer.begin(new_envelope(prefix, lease.card, with_timings=with_timings))
+            await generate(lease.engine, asked, answer.take)
+            answer.end()
 
         await self._work.run(act)
 
-    def note(self, events: list[Event]) -> None:
-        """Look at what is about to go to the client."""
+    def note(self, events: list[Event]) -> bool:
+        """Look at what is about to go to the client. Whether every choice has come to its end with it."""
+        account = self._account
         for event in events:
-            self._account.note(event)
-            if not self._has_begun and isinstance(event, (TextDelta, ReasoningDelta, ToolCallStarted)):
-                self._has_begun = True
-                self._observation.first_text()
+            account.note(event)
+        if not self._has_begun and any(isinstance(event, _TEXT) for event in events):
+            self._has_begun = True
+            self._observation.first_text()
         if self._wants_content:
             self._observation.told(events)
+        return len(account.ends) == self._choices
+
+
+class _Answer(Protocol):
+    """What is made of a generation: a stream, or a whole."""
+
+    def begin(self, envelope: Envelope) -> None:
+        """Take in what all of it has in common."""
+        ...
+
+    def take(self, events: list[Event]) -> None:
+        """Take in what one step brought."""
+        ...
+
+    def end(self) -> None:
+        """Make what is left to be made: all has come."""
+        ...
+
+
+class _WholeAnswer:
+    """One document."""
+
+    def __init__(self, work: _Generating[Any]) -> None:
+        self.rendered = b""
+        self._work = work
+        self._fold = Fold()
+        self._render: Callable[[], bytes]
+
+    def begin(self, envelope: Envelope) -> None:
+        self._render = lambda: self._work.dialect.render(self._fold.result(), envelope)
+
+    def take(self, events: list[Event]) -> None:
+        self._work.note(events)
+        self._fold.add(events)
+
+    def end(self) -> None:
+        self.rendered = self._render()
+
+
+class _StreamedAnswer:
+    """Chunks, put into ``outbox`` but for the ``last``."""
+
+    def __init__(self, work: _Generating[Any], outbox: Outbox) -> None:
+        self.last = b""
+        self._work = work
+        self._outbox = outbox
+        self._encoder: Encoder
+
+    def begin(self, envelope: Envelope) -> None:
+        self._encoder = self._work.dialect.encoder(self._work.body, envelope)
+
+    def take(self, events: list[Event]) -> None:
+        is_answered = self._work.note(events)
+        blob = self._encoder.encode(events)
+        if is_answered:
+            self.last = blob
+        else:
+            # The headers go with the engine's word, so that a request it refuses gets a true status.
+            self._outbox.put(blob)
+
+    def end(self) -> None:
+        self.last += self._encoder.end()
 
 
 async def _whole(request: Request, work: _Generating[BodyT]) -> Response:
-    rendered = b""
-
-    async def consume(steps: Steps, envelope: Envelope) -> None:
-        nonlocal rendered
-        fold = Fold()
-        async for events in steps:
-            work.note(events)
-            fold.add(events)
-        rendered = work.dialect.render(fold.result(), envelope)
-
-    await outlast(request, work.run(consume))
-    return Response(rendered, media_type="application/json", headers=work.headers)
+    answer = _WholeAnswer(work)
+    await outlast(request, work.run(answer))
+    return Response(answer.rendered, media_type="application/json", headers=work.headers)
 
 
 def _stream(work: _Generating[BodyT]) -> Response:
     async def fill(outbox: Outbox) -> None:
-        last = b""
-
-        async def consume(steps: Steps, envelope: Envelope) -> None:
-            nonlocal last
-            encoder = work.dialect.encoder(work.body, envelope)
-            # The headers go with the engine's word, so that a request it refuses gets a true status.
-            async for events in steps:
-                work.note(events)
-                blob = encoder.encode(events)
-                if work.is_answered:
-                    last = blob
-                else:
-                    await outbox.put(blob)
-            last += encoder.end()
-
+        answer = _StreamedAnswer(work, outbox)
         try:
-            await work.run(consume)
+            await work.run(answer)
         except NibbleError as error:
             if not outbox.is_open:
                 raise
-            last += work.dialect.encode_failure(error)
+            answer.last += work.dialect.encode_failure(error)
         # Only now, so that whoever has read it finds the request in the figures, and its place free.
-        await outbox.end(last)
+        outbox.end(answer.last)
 
     return EventStream(fill, work.policy, work.headers, work.dialect.render_failure)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
@@ -95,8 +96,25 @@ class HttpProtocol(HttpToolsProtocol):
         # The task that answers has not begun yet.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and cycle.scope is self.scope:
-            connection = Connection(send=cast(Send, cycle.send), gone=self._gone, drop=self.transport.abort)
+            connection = Connection(
+                send=cast(Send, cycle.send),
+                write=partial(self._write_part, cycle),
+                gone=self._gone,
+                drop=self.transport.abort,
+            )
             self.scope["extensions"] = {CONNECTION: cast(dict[object, object], connection)}
+
+    def _write_part(self, cycle: RequestResponseCycle, blob: bytes) -> bool:
+        """What ``cycle.send`` does with a part of a body that goes out in chunks, where it need not wait."""
+        if (
+            self.flow.write_paused
+            or cycle.disconnected
+            or cycle.response_complete
+            or not cycle.chunked_encoding
+        ):
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(blob), blob))
+        return True
 
     def on_body(self, body: bytes) -> None:
         self._unaccounted_bytes = 0

@@ -69,8 +69,8 @@ def build_router(services: Services) -> APIRouter:
         async def tell(outbox: Outbox) -> None:
             async with aclosing(services.jobs.watch(job_id)) as jobs:
                 async for job in jobs:
-                    await outbox.put(frame(job))
-            await outbox.end(b"")
+                    outbox.put(frame(job))
+            outbox.end(b"")
 
         return EventStream(tell, services.policy, {}, render_failure)
 

@@ -16,6 +16,7 @@ from engine.engine import Engine
 from engine.events import Accepted, Event, Finish, Piece
 from engine.prompt import TextPrompt
 from engine.request import EngineRequest
+from tests.fakes.steps import steps
 from tests.fakes.worker_process import FakeWorkerProcess
 
 FINISH = Finish("stop", 3, 0, 1, queue_s=0.0, prefill_s=0.0, decode_s=0.0)
@@ -65,7 +66,7 @@ async def until(condition: object, limit_s: float = 5.0) -> None:
 
 async def begin(engine: Engine, request: EngineRequest = REQUEST) -> tuple[int, Stream]:
     """Start a request whose acceptance has been read; return its number and the rest of its stream."""
-    stream = engine.generate(request)
+    stream = steps(engine, request)
     worker, before = newest_worker(), len(newest_worker().submitted)
     first = asyncio.ensure_future(anext(stream))
     await until(lambda: len(worker.submitted) > before)

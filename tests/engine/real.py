@@ -17,6 +17,7 @@ from engine.events import Event, Finish, Piece
 from engine.prompt import ChatMessage, ChatPrompt, Prompt, TextPrompt
 from engine.request import EngineRequest
 from engine.sampling.params import SamplingParams
+from tests.fakes.steps import steps
 
 GREEDY = SamplingParams(temperature=0.0)
 CONTEXT, PARALLEL = 512, 4
@@ -90,7 +91,7 @@ async def answers(engine: Engine, request: EngineRequest, limit_s: float = 60.0)
     """Every choice of ``request``, read to the end."""
     told = [Told() for _ in range(request.n * len(request.prompts))]
     async with asyncio.timeout(limit_s):
-        async for events in engine.generate(request):
+        async for events in steps(engine, request):
             for event in events:
                 _take(told, event)
     return told

@@ -17,12 +17,12 @@ from engine.errors import (
     QueueFull,
     RequestTimeout,
 )
-from engine.event_stream import MAX_UNREAD_BYTES
-from engine.events import Piece
+from engine.events import Event, Piece
 from engine.prompt import TextPrompt, TokenPrompt
 from engine.request import EngineRequest
 from engine.sampling.params import SamplingParams
 from tests.engine.pretended import FINISH, REQUEST, begin, newest_worker, pretended, report, until
+from tests.fakes.steps import steps
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_leaving_cancels(engine: Engine) -> None:
 
 
 async def test_a_refusal_is_raised_as_what_it_is(engine: Engine) -> None:
-    stream = engine.generate(REQUEST)
+    stream = steps(engine, REQUEST)
     first = asyncio.ensure_future(anext(stream))
     await until(lambda: newest_worker().submitted)
     failure = frames.Failure(newest_worker().submitted[0], ErrorRecord.of(InvalidRequest("no", param="stop")))
@@ -75,7 +75,7 @@ async def test_one_choice_too_many_is_refused_and_a_place_comes_back(engine: Eng
     limit = engine.facts.parallel + 4
     _, stream = await begin(engine, EngineRequest(prompts=(TextPrompt("a"),), n=limit))
     with pytest.raises(QueueFull) as caught:
-        await anext(engine.generate(REQUEST))
+        await anext(steps(engine, REQUEST))
     assert caught.value.retry_after_s
     await stream.aclose()
     _, stream = await begin(engine)
@@ -94,7 +94,7 @@ async def test_one_choice_too_many_is_refused_and_a_place_comes_back(engine: Eng
 )
 async def test_what_no_frame_can_carry_is_a_typed_error(engine: Engine, request_: EngineRequest) -> None:
     with pytest.raises(NibbleError):
-        await anext(engine.generate(request_))
+        await anext(steps(engine, request_))
     _, stream = await begin(engine)
     await stream.aclose()
 
@@ -104,14 +104,32 @@ async def test_a_request_too_large_for_a_frame_is_a_typed_error(
 ) -> None:
     monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 1000)
     with pytest.raises(InvalidRequest, match="limit"):
-        await anext(engine.generate(EngineRequest(prompts=(TextPrompt("x" * 2000),))))
+        await anext(steps(engine, EngineRequest(prompts=(TextPrompt("x" * 2000),))))
 
 
-async def test_a_reader_that_is_too_slow_gives_its_place_up_at_once(engine: Engine) -> None:
-    number, stream = await begin(engine)
-    for _ in range(4):
-        newest_worker().say(report(Piece(number, 0, "x" * (MAX_UNREAD_BYTES // 2), 1)))
-    assert newest_worker().cancelled == [number], "nobody waits until the reader has read what is there"
-    await anext(stream)
-    with pytest.raises(RequestTimeout):
-        await anext(stream)
+async def test_what_the_taker_raises_ends_its_own_request_at_once_and_no_other(engine: Engine) -> None:
+    going, stream = await begin(engine)
+
+    def fail(_: list[Event]) -> None:
+        raise RequestTimeout("nobody reads")
+
+    failing = asyncio.create_task(engine.generate(REQUEST, fail))
+    await until(lambda: len(newest_worker().submitted) == 2)
+    number = newest_worker().submitted[-1]
+    newest_worker().say(report(Piece(number, 0, "a", 1), Piece(going, 0, "on", 1)))
+    assert await anext(stream) == [Piece(going, 0, "on", 1)]
+    with pytest.raises(RequestTimeout, match="nobody reads"):
+        await failing
+    assert newest_worker().cancelled == [number]
+    await stream.aclose()
+
+
+async def test_what_one_step_brings_for_several_choices_is_told_together(engine: Engine) -> None:
+    number, stream = await begin(engine, EngineRequest(prompts=(TextPrompt("a"),), n=2))
+    other, another = await begin(engine)
+    pieces = [Piece(number, 0, "a", 1), Piece(other, 0, "b", 1), Piece(number, 1, "c", 1)]
+    newest_worker().say(report(*pieces))
+    assert await anext(stream) == [pieces[0], pieces[2]]
+    assert await anext(another) == [pieces[1]]
+    await stream.aclose()
+    await another.aclose()

@@ -29,6 +29,7 @@ from tests.engine.pretended import (
     report,
     until,
 )
+from tests.fakes.steps import steps
 from tests.fakes.worker_process import FakeWorkerProcess
 
 
@@ -72,7 +73,7 @@ async def test_a_request_that_saw_two_deaths_is_refused_and_its_neighbours_are_n
         await _die(engine, [one, two])
     before = len(FakeWorkerProcess.made)
     with pytest.raises(RequestQuarantined):
-        await anext(engine.generate(asking("killer", request_id="another")))
+        await anext(steps(engine, asking("killer", request_id="another")))
     assert newest_worker().submitted == [], "the third worker never hears of it"
     assert len(FakeWorkerProcess.made) == before
     _, stream = await begin(engine, asking("waits"))
@@ -111,7 +112,7 @@ async def test_while_it_restarts_requests_are_told_to_come_again(
     newest_worker().kill()
     await until(lambda: not engine.is_ready)
     with pytest.raises(ModelUnavailable) as caught:
-        await anext(engine.generate(REQUEST))
+        await anext(steps(engine, REQUEST))
     assert caught.value.retry_after_s == pytest.approx(30.0 + engine.facts.load_s, abs=20.0)
 
 
@@ -121,7 +122,7 @@ async def test_a_worker_that_keeps_dying_is_given_up(engine: Engine) -> None:
         newest_worker().kill()
     await until(lambda: engine.failure is not None)
     with pytest.raises(ModelLoadFailed, match="keeps dying"):
-        await anext(engine.generate(REQUEST))
+        await anext(steps(engine, REQUEST))
 
 
 async def test_a_start_that_fails_counts_as_a_death(engine: Engine) -> None:
@@ -137,7 +138,7 @@ async def test_stopping_ends_what_runs(engine: Engine) -> None:
     with pytest.raises(ModelUnavailable):
         await anext(stream)
     with pytest.raises(ModelUnavailable):
-        await anext(engine.generate(REQUEST))
+        await anext(steps(engine, REQUEST))
     assert newest_worker().is_dead
 
 
@@ -197,7 +198,7 @@ async def test_a_silence_in_which_nothing_was_asked_does_not_count(engine: Engin
     await stream.aclose()
     engine._watch._heard_s -= 1000.0
     engine._watch._stepped_s -= 1000.0
-    stream = engine.generate(REQUEST)
+    stream = steps(engine, REQUEST)
     first = asyncio.ensure_future(anext(stream))
     await until(lambda: len(newest_worker().submitted) == 2)
     engine._watch.check()

@@ -21,6 +21,7 @@ from engine.events import Accepted
 from engine.histogram import Histogram
 from engine.prompt import TextPrompt
 from tests.engine.pretended import asking, begin, newest_worker, pretended, until
+from tests.fakes.steps import steps
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ async def test_one_key_cannot_fill_the_queue(engine: Engine) -> None:
     limit = engine.facts.parallel + 2
     _, flood = await begin(engine, asking(tenant="flood", n=limit, max_tokens=1))
     with pytest.raises(KeyQueueFull):
-        await anext(engine.generate(asking(tenant="flood", max_tokens=1)))
+        await anext(steps(engine, asking(tenant="flood", max_tokens=1)))
     _, other = await begin(engine, asking(tenant="other", max_tokens=1))
     await flood.aclose()
     await other.aclose()
@@ -42,10 +43,10 @@ async def test_one_key_cannot_fill_the_queue(engine: Engine) -> None:
 async def test_the_queue_is_bounded_in_tokens_by_key_and_in_total(engine: Engine) -> None:
     streams = [(await begin(engine, asking(tenant="a", max_tokens=450)))[1]]
     with pytest.raises(KeyQueueFull, match="tokens waiting"):
-        await anext(engine.generate(asking(tenant="a", max_tokens=50)))
+        await anext(steps(engine, asking(tenant="a", max_tokens=50)))
     streams.append((await begin(engine, asking(tenant="b", max_tokens=450)))[1])
     with pytest.raises(QueueFull, match="tokens waiting"):
-        await anext(engine.generate(asking(tenant="c", max_tokens=100)))
+        await anext(steps(engine, asking(tenant="c", max_tokens=100)))
     newest_worker().say(frames.Begun([newest_worker().submitted[0]]))
     streams.append((await begin(engine, asking(tenant="c", max_tokens=100)))[1])
     for stream in streams:
@@ -59,13 +60,13 @@ async def test_when_to_come_again_follows_from_the_measured_pace(engine: Engine)
     stats = EngineStats(generation_tokens_total=1000, step_seconds_total=Histogram([0], 10.0))
     newest_worker().say(frames.StepReport([], [], stats))
     with pytest.raises(QueueFull) as caught:
-        await anext(engine.generate(asking(max_tokens=500)))
+        await anext(steps(engine, asking(max_tokens=500)))
     assert caught.value.retry_after_s == pytest.approx(8.0), "3 tokens of a prompt and 797 at 100 a second"
     await stream.aclose()
 
 
 async def test_a_request_that_waits_too_long_is_refused_and_withdrawn(engine: Engine) -> None:
-    stream = engine.generate(asking(queue_timeout_s=0.01))
+    stream = steps(engine, asking(queue_timeout_s=0.01))
     first = asyncio.ensure_future(anext(stream))
     await until(lambda: newest_worker().submitted)
     newest_worker().say(frames.Admitted(Accepted(newest_worker().submitted[0], 3)))
@@ -77,7 +78,7 @@ async def test_a_request_that_waits_too_long_is_refused_and_withdrawn(engine: En
 
 
 async def test_a_request_that_is_begun_with_in_time_may_take_as_long_as_it_likes(engine: Engine) -> None:
-    stream = engine.generate(asking(queue_timeout_s=5.0))
+    stream = steps(engine, asking(queue_timeout_s=5.0))
     first = asyncio.ensure_future(anext(stream))
     await until(lambda: newest_worker().submitted)
     number = newest_worker().submitted[0]

@@ -90,7 +90,7 @@ def test_the_same_is_known_again_whoever_numbers_it() -> None:
 
 
 def exchange(body: Body, standing: Standing = Standing.SENT, *, is_over: bool = False) -> Exchange:
-    stream = EventStream(1)
+    stream = EventStream(1, lambda _: None)
     stream.choices_left -= is_over
     return Exchange(body, stream, standing)
 

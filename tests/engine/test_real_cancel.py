@@ -9,6 +9,7 @@ import pytest
 from engine.engine import Engine
 from engine.events import Accepted, Piece
 from tests.engine.real import LONG_TEXT, PARALLEL, STORY, answer, asking, until
+from tests.fakes.steps import steps
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
@@ -18,7 +19,7 @@ async def _is_idle(engine: Engine) -> None:
 
 
 async def test_leaving_while_answering(engine: Engine) -> None:
-    stream = engine.generate(asking(max_tokens=400, ignore_eos=True))
+    stream = steps(engine, asking(max_tokens=400, ignore_eos=True))
     async for events in stream:
         if isinstance(events[0], Piece):
             break
@@ -29,7 +30,7 @@ async def test_leaving_while_answering(engine: Engine) -> None:
 
 async def test_leaving_while_the_prompt_is_read(engine: Engine) -> None:
     computed = engine.stats.generation_tokens_total
-    stream = engine.generate(asking(f"Unread: {LONG_TEXT}", max_tokens=20))
+    stream = steps(engine, asking(f"Unread: {LONG_TEXT}", max_tokens=20))
     assert isinstance((await anext(stream))[0], Accepted)
     await stream.aclose()
     await _is_idle(engine)
@@ -38,12 +39,12 @@ async def test_leaving_while_the_prompt_is_read(engine: Engine) -> None:
 
 async def test_leaving_the_queue(engine: Engine) -> None:
     running = [
-        engine.generate(asking(f"{n} {STORY}", max_tokens=400, ignore_eos=True)) for n in range(PARALLEL)
+        steps(engine, asking(f"{n} {STORY}", max_tokens=400, ignore_eos=True)) for n in range(PARALLEL)
     ]
     for stream in running:
         await anext(stream)
     await until(lambda: engine.stats.running == PARALLEL)
-    queued = [engine.generate(asking(f"q{n} {STORY}", max_tokens=4)) for n in range(3)]
+    queued = [steps(engine, asking(f"q{n} {STORY}", max_tokens=4)) for n in range(3)]
     for stream in queued:
         await anext(stream)
     await until(lambda: engine.stats.waiting == 3)
@@ -61,7 +62,7 @@ async def test_leaving_the_queue(engine: Engine) -> None:
 
 async def test_many_who_leave_at_random_leave_nothing(engine: Engine) -> None:
     async def ask_and_leave(n: int) -> None:
-        stream = engine.generate(asking(f"{n}: {STORY}", max_tokens=12, ignore_eos=True))
+        stream = steps(engine, asking(f"{n}: {STORY}", max_tokens=12, ignore_eos=True))
         left = n % 4
         async for _ in stream:
             if left == 0:

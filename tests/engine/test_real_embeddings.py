@@ -20,6 +20,7 @@ from engine.prompt import ChatMessage, ChatPrompt, TextPrompt, TokenPrompt
 from engine.question import ApplyTemplate, Describe, Description, Detokenize, Text, Tokenize, Tokenized
 from tests.engine.bare_embeddings import BareModel
 from tests.engine.real import answer, asking, until
+from tests.fakes.steps import steps
 from tests.fixtures.tiny_gguf import BYTES_AT, Tiny, write_tiny
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
@@ -239,9 +240,9 @@ async def test_questions_are_answered_of_either_kind(tmp_path: Path) -> None:
 async def test_a_question_is_answered_while_the_model_computes(tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "llama.gguf", Tiny(context=4096))
     async with running(path, context=4096) as engine:
-        steps = engine.generate(asking(TokenPrompt((5,)), max_tokens=4000, ignore_eos=True))
-        async for _ in steps:
+        stream = steps(engine, asking(TokenPrompt((5,)), max_tokens=4000, ignore_eos=True))
+        async for _ in stream:
             await engine.ask(Tokenize("hi"))
             assert engine.stats.generation_tokens_total < 4000
             break
-        await steps.aclose()
+        await stream.aclose()

@@ -15,6 +15,7 @@ from engine.engine import Engine
 from engine.errors import InvalidRequest, ModelLoadFailed, NibbleError
 from engine.prompt import TokenPrompt
 from tests.engine.real import answer, answers, asking, chat, until, workers_of_this_process
+from tests.fakes.steps import steps
 from tests.fixtures.tiny_gguf import Tiny, write_tiny
 
 # These need no bundled model, but processes and seconds all the same.
@@ -147,19 +148,19 @@ async def test_what_runs_away_for_one_chat_holds_up_no_stream(tmp_path: Path) ->
     bomb = "{{ messages[0].content }}{% if messages[0].content == 'bomb' %}" + _ENDLESS + "{% endif %}"
     path = write_tiny(tmp_path / "bomb.gguf", Tiny(template=bomb, context=4096))
     async with _running(path) as engine:
-        stream = engine.generate(asking(chat("hi"), max_tokens=4000, ignore_eos=True))
+        stream = steps(engine, asking(chat("hi"), max_tokens=4000, ignore_eos=True))
         async with aclosing(stream):
             await anext(stream)
             await anext(stream)
             refused = asyncio.create_task(answer(engine, asking(chat("bomb"), max_tokens=2)))
-            steps = 0
+            count = 0
             while not refused.done():
                 assert await anext(stream)
-                steps += 1
+                count += 1
             with pytest.raises(InvalidRequest, match="takes more than"):
                 refused.result()
             # 0.7 s are hundreds of steps of a tiny model.
-            assert steps > 20
+            assert count > 20
             assert (await answer(engine, asking(chat("hi"), max_tokens=2))).end.completion_tokens
 
 

@@ -25,6 +25,7 @@ from engine.scheduler import equal_part
 from engine.token_logprob import TokenLogprob
 from tests.engine.answer_alone import log_softmax
 from tests.engine.real import GREEDY, LONG_TEXT, STORY, answers, asking
+from tests.fakes.steps import steps
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 ROWS = 64
@@ -60,7 +61,7 @@ async def scored(engine: Engine, request: EngineRequest) -> tuple[str, list[Toke
     text, last = "", None
     tokens: list[TokenLogprob] = []
     async with asyncio.timeout(60):
-        async for events in engine.generate(request):
+        async for events in steps(engine, request):
             for event in events:
                 if isinstance(event, Piece):
                     if event.echo is not None:

@@ -15,6 +15,7 @@ from engine.loader import load_generator
 from engine.native import library
 from engine.prompt import TokenPrompt
 from tests.engine.real import LONG_TEXT, Told, answer, asking, is_gone, real_config
+from tests.fakes.steps import steps
 from tests.fixtures.tiny_gguf import Tiny, write_tiny
 
 pytestmark = pytest.mark.model
@@ -119,7 +120,7 @@ async def test_other_settings_find_nothing(tmp_path: Path) -> None:
 
 async def test_a_worker_that_is_busy_still_saves_at_the_end(tmp_path: Path) -> None:
     engine = await Engine.start(_config(tmp_path))
-    stream = engine.generate(asking(_HEAD, max_tokens=150, ignore_eos=True))
+    stream = steps(engine, asking(_HEAD, max_tokens=150, ignore_eos=True))
     await anext(stream)
     await anext(stream)
     pid = engine.worker_pid

@@ -10,6 +10,7 @@ import pytest
 from engine.engine import Engine
 from engine.events import Accepted
 from tests.engine.real import LONG_TEXT, Told, answer, answers, asking, chat, until
+from tests.fakes.steps import steps
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
@@ -66,7 +67,7 @@ async def test_a_copied_prefix_gives_the_same_text(engine: Engine) -> None:
 async def test_a_prefix_copied_from_a_stream_that_runs_gives_the_same_text(engine: Engine) -> None:
     expected = await _cold(engine, _HEAD + _ENDS[1])
     await _forget_all(engine)
-    stream = engine.generate(asking(_HEAD + _ENDS[0], max_tokens=200, ignore_eos=True))
+    stream = steps(engine, asking(_HEAD + _ENDS[0], max_tokens=200, ignore_eos=True))
     async for events in stream:
         if not isinstance(events[0], Accepted):
             break

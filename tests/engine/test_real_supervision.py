@@ -27,6 +27,7 @@ from tests.engine.real import (
     until,
     workers_of_this_process,
 )
+from tests.fakes.steps import steps
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
@@ -97,7 +98,7 @@ async def test_a_request_that_sees_two_deaths_is_kept_from_the_third_worker(
     killer = asking("Kill the process that reads this.", max_tokens=400, ignore_eos=True)
     for _ in range(2):
         restarts = engine.restarts
-        stream = engine.generate(killer)
+        stream = steps(engine, killer)
         async for events in stream:
             if isinstance(events[0], Piece):
                 break
@@ -117,7 +118,7 @@ async def test_a_killed_worker_fails_its_streams_at_once_and_no_others(
 ) -> None:
     restarts, stalls = engine.restarts, engine.stalls
     other = asyncio.ensure_future(answer(neighbour, asking(max_tokens=40, ignore_eos=True)))
-    streams = [engine.generate(asking(f"{n} {STORY}", max_tokens=400, ignore_eos=True)) for n in range(6)]
+    streams = [steps(engine, asking(f"{n} {STORY}", max_tokens=400, ignore_eos=True)) for n in range(6)]
     readers = [asyncio.ensure_future(_read_to_failure(stream)) for stream in streams]
     await until(lambda: engine.stats.running == 4 and engine.stats.waiting == 2, 30.0)
     os.kill(_pid(engine), signal.SIGKILL)
@@ -147,7 +148,7 @@ async def test_a_worker_that_is_stopped_is_found_out_and_replaced(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restarts, stalls, pid = engine.restarts, engine.stalls, _pid(engine)
-    stream = engine.generate(asking(max_tokens=400, ignore_eos=True))
+    stream = steps(engine, asking(max_tokens=400, ignore_eos=True))
     async for events in stream:
         if isinstance(events[0], Piece):
             break

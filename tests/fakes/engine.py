@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from engine.embedding import EmbeddingInput, EmbeddingRequest, Embeddings, PairPrompt
 from engine.errors import NibbleError
+from engine.event_stream import Take
 from engine.events import Accepted, Event, Finish, FinishReason, Piece
 from engine.front_desk import FrontDesk
 from engine.prompt import ChatPrompt, TextPrompt, TokenPrompt
@@ -90,7 +91,7 @@ class FakeEngine:
         self.all_closed = asyncio.Event()
         self.is_ready = True
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
+    async def generate(self, request: EngineRequest, take: Take) -> None:
         self.requests.append(request)
         self.started += 1
         self.all_closed.clear()
@@ -102,7 +103,9 @@ class FakeEngine:
                     case BaseException():
                         raise item
                     case _:
-                        yield list(item)
+                        take(list(item))
+                        # Steps of an engine come apart.
+                        await asyncio.sleep(0)
             self.completed += 1
         finally:
             self.closed += 1
@@ -127,11 +130,11 @@ class FakeEngine:
 class EndingEngine(FakeEngine):
     """Ends every choice at once, however many there are."""
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
-        yield [Accepted(1, 1)]
+    async def generate(self, request: EngineRequest, take: Take) -> None:
+        take([Accepted(1, 1)])
         # With what a ranking goes by, should one be asked for.
         finish = Finish("stop", 1, 0, 1, 0.0, 0.0, 0.0, mean_logprob=-1.0)
-        yield [Piece(1, choice, "", 0, finish) for choice in range(request.n * len(request.prompts))]
+        take([Piece(1, choice, "", 0, finish) for choice in range(request.n * len(request.prompts))])
 
 
 def _vector(item: EmbeddingInput) -> list[float]:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from contextlib import aclosing
+import asyncio
 
 import msgspec
 import pytest
 
 from engine.constraint.spec import JsonObject, Regex, ToolGrammar
-from engine.errors import InternalError, QueueFull
+from engine.errors import InternalError, QueueFull, RequestTimeout
 from engine.events import Accepted, Echoed
 from engine.prompt import ChatMessage, ChatPrompt, TemplateOptions, TextPrompt
 from engine.request import EngineRequest
@@ -15,7 +15,7 @@ from engine.token_logprob import TokenLogprob
 from generation.events import Event, Finished, ReasoningDelta, Started, TextDelta, Timings, Usage
 from generation.generate import generate
 from generation.request import Constraint, GenerationRequest
-from tests.fakes.engine import FakeEngine, Script, answer, end, piece
+from tests.fakes.engine import FakeEngine, Gate, Script, answer, end, piece
 
 
 def request(*, prompts: int = 1, n: int = 1) -> GenerationRequest:
@@ -23,8 +23,9 @@ def request(*, prompts: int = 1, n: int = 1) -> GenerationRequest:
 
 
 async def run(engine: FakeEngine, asked: GenerationRequest) -> list[list[Event]]:
-    async with aclosing(generate(engine, asked)) as steps:
-        return [events async for events in steps]
+    steps: list[list[Event]] = []
+    await generate(engine, asked, steps.append)
+    return steps
 
 
 async def test_engine_events_become_canonical_ones_step_by_step() -> None:
@@ -70,11 +71,23 @@ async def test_the_engine_is_asked_for_what_was_asked() -> None:
     ]
 
 
-async def test_closing_it_closes_the_engine_s_generator() -> None:
+async def test_cancelling_it_cancels_the_engine_s_work() -> None:
+    gate = Gate()
+    engine = FakeEngine([*answer("a", "b")[:2], gate])
+    running = asyncio.create_task(generate(engine, request(), lambda _: None))
+    await gate.reached.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    assert (engine.closed, engine.completed) == (1, 0)
+
+
+async def test_what_the_taker_raises_ends_it() -> None:
+    def fail(_: list[Event]) -> None:
+        raise RequestTimeout("nobody reads")
+
     engine = FakeEngine(answer("a", "b", "c"))
-    steps = generate(engine, request())
-    await anext(steps)
-    await steps.aclose()
+    with pytest.raises(RequestTimeout, match="nobody reads"):
+        await generate(engine, request(), fail)
     assert (engine.closed, engine.completed) == (1, 0)
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 from engine.events import Accepted, Piece
 from engine.prompt import TextPrompt
-from generation.events import Finished, Started, TextDelta, Usage
+from generation.events import Event, Finished, Started, TextDelta, Usage
 from generation.fold import Fold
 from generation.generate import generate
 from generation.request import GenerationRequest
@@ -32,7 +32,8 @@ TWO_PROMPTS: Script = [
 
 async def test_the_likeliest_per_token_are_told_and_all_are_counted() -> None:
     engine = FakeEngine(TWO_PROMPTS)
-    steps = [step async for step in generate(engine, asking(prompts=2, n=2, best_of=3))]
+    steps: list[list[Event]] = []
+    await generate(engine, asking(prompts=2, n=2, best_of=3), steps.append)
     assert engine.requests[0].n == 3
     assert engine.requests[0].is_ranked
     # Nothing before the last candidate has ended, for it could have been the best.
@@ -52,8 +53,7 @@ async def test_the_likeliest_per_token_are_told_and_all_are_counted() -> None:
 
 async def test_the_whole_answer_is_the_fold_of_the_best() -> None:
     fold = Fold()
-    async for events in generate(FakeEngine(TWO_PROMPTS), asking(prompts=2, n=1, best_of=3)):
-        fold.add(events)
+    await generate(FakeEngine(TWO_PROMPTS), asking(prompts=2, n=1, best_of=3), fold.add)
     whole = fold.result()
     assert [(choice.index, choice.text) for choice in whole.choices] == [(0, "b"), (1, "d")]
     assert whole.usage == Usage(9, 0, 9)
@@ -61,6 +61,7 @@ async def test_the_whole_answer_is_the_fold_of_the_best() -> None:
 
 async def test_as_many_as_are_told_are_not_ranked() -> None:
     engine = FakeEngine([[Accepted(1, 1)], [piece("a", 1)], [end(1), end(0)]])
-    steps = [step async for step in generate(engine, asking(n=2, best_of=2))]
+    steps: list[list[Event]] = []
+    await generate(engine, asking(n=2, best_of=2), steps.append)
     assert not engine.requests[0].is_ranked
     assert steps[1] == [TextDelta(1, "a", 1)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from engine.adapter import Adapter
 from engine.config import EngineConfig, EngineStats, ModelFacts
 from engine.embedding import EmbeddingRequest, Embeddings
 from engine.errors import NibbleError
-from engine.events import Event
+from engine.event_stream import Take
 from engine.process_memory import ProcessMemory
 from engine.question import Answer, Question
 from engine.request import EngineRequest
@@ -47,9 +46,8 @@ class FakeEngine:
         self.adapter_gate.set()
         self.adapter_error: NibbleError | None = None
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
+    async def generate(self, request: EngineRequest, take: Take) -> None:
         raise NotImplementedError
-        yield []
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         raise NotImplementedError

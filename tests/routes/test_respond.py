@@ -24,6 +24,7 @@ from engine.errors import (
     WorkerDied,
 )
 from engine.events import Accepted
+from routes.outbox import MAX_UNREAD_BYTES
 from routes.request_policy import RequestPolicy
 from tests.fakes.engine import FakeEngine, Gate, Script, answer, end, failing
 from tests.fakes.house import BODIES, CHAT_BODY, CHAT_PATH, COMPLETIONS_PATH, House
@@ -221,8 +222,7 @@ async def test_headers_wait_for_the_engine_s_word() -> None:
     assert len([part for part in body if part]) <= 2
 
 
-async def test_a_client_that_does_not_read_leaves_the_rest_with_the_engine() -> None:
-    """Which bounds what it keeps for a reader (see ``engine.event_stream``); nothing is heaped up here."""
+async def test_a_client_that_does_not_read_holds_nobody_up_and_misses_nothing() -> None:
     stuck, reads = asyncio.Event(), asyncio.Event()
     texts = [f"{number:03}" for number in range(50)]
     gate = Gate()
@@ -238,14 +238,44 @@ async def test_a_client_that_does_not_read_leaves_the_rest_with_the_engine() -> 
 
     call = asyncio.create_task(call_app(house, CHAT_BODY | {"stream": True}, send))
     await stuck.wait()
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert not gate.reached.is_set()
+    await gate.reached.wait()
     gate.open.set()
     reads.set()
     await call
-    body = b"".join(message.get("body", b"") for message in sent)
-    assert [text for text in texts if text.encode() not in body] == []
+    bodies = [message["body"] for message in sent if message["type"] == "http.response.body"]
+    told = _texts(b"".join(bodies))
+    assert [text for text in told if text] == texts
+    assert len(bodies) < len(texts), "what waited goes out together"
+
+
+async def test_a_client_that_does_not_read_much_too_long_is_told_so_behind_what_was_kept() -> None:
+    stuck, reads = asyncio.Event(), asyncio.Event()
+    gate = Gate()
+    house = House(FakeEngine([*answer(*["x" * 10_000] * 200)[:-1], gate]))
+    sent: list[bytes] = []
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            stuck.set()
+            await reads.wait()
+            sent.append(message["body"])
+
+    call = asyncio.create_task(call_app(house, CHAT_BODY | {"stream": True}, send))
+    await stuck.wait()
+    await house.engine.all_closed.wait()
+    assert not gate.reached.is_set(), "its place is free before it reads"
+    reads.set()
+    await call
+    body = b"".join(sent)
+    assert MAX_UNREAD_BYTES < len(body) < 1.1 * MAX_UNREAD_BYTES
+    assert b"read too slowly" in body.rpartition(b"data: ")[2]
+    assert house.telemetry.last.ends == ["request_timeout"]
+
+
+def _texts(body: bytes) -> list[str]:
+    frames = [frame for frame in body.split(b"\n\n") if frame.startswith(b"data: {")]
+    deltas = [choice["delta"] for frame in frames for choice in json.loads(frame[6:])["choices"]]
+    return [delta.get("content") or "" for delta in deltas]
 
 
 async def test_a_send_that_never_ends_is_given_up() -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from engine.adapter import Adapter
 from engine.config import EngineConfig, EngineStats
 from engine.embedding import EmbeddingRequest, Embeddings
 from engine.errors import ModelLoadFailed
-from engine.events import Accepted, Event, Finish, Piece
+from engine.event_stream import Take
+from engine.events import Accepted, Finish, Piece
 from engine.process_memory import ProcessMemory
 from engine.prompt import ChatPrompt, TextPrompt
 from engine.question import Answer, Question
@@ -42,7 +42,7 @@ class EchoEngine:
             raise ModelLoadFailed(f"{config.model_path} is broken: download it again")
         return cls(config)
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[list[Event], None]:
+    async def generate(self, request: EngineRequest, take: Take) -> None:
         prompt = request.prompts[0]
         match prompt:
             case ChatPrompt(messages=messages):
@@ -54,13 +54,14 @@ class EchoEngine:
         self.stats.running += 1
         self.stats.prompt_tokens_total += len(words)
         try:
-            yield [Accepted(0, len(words))]
+            take([Accepted(0, len(words))])
             for word in words:
-                yield [Piece(0, 0, f"{word} ", 1)]
+                take([Piece(0, 0, f"{word} ", 1)])
+                await asyncio.sleep(0)
                 self.stats.generation_tokens_total += 1
             if gate := os.environ.get("ECHO_GATE"):
                 await _opened(Path(gate))
-            yield [Piece(0, 0, "end", 1, Finish("stop", len(words), 0, len(words) + 1, 0.01, 0.02, 0.03))]
+            take([Piece(0, 0, "end", 1, Finish("stop", len(words), 0, len(words) + 1, 0.01, 0.02, 0.03))])
         finally:
             self.stats.running -= 1
 
