@@ -200,7 +200,7 @@ class Engine:
 
         Raises RequestQuarantined, QueueFull and KeyQueueFull.
         """
-        with _typed_encoding():
+        with _typed_encoding:
             self._quarantine.check(body)
         number = self._next_number
         self._next_number += 1
@@ -250,7 +250,7 @@ class Engine:
 
     @staticmethod
     def _submit(worker: WorkerProcess, frame: frames.ToWorker) -> None:
-        with _typed_encoding():
+        with _typed_encoding:
             worker.send(frame)
 
     # -- frames from the worker ---------------------------------------------------------------------------------
@@ -384,12 +384,16 @@ class Engine:
             self._worker.kill()
 
 
-@contextlib.contextmanager
-def _typed_encoding() -> Generator[None]:
-    """What no frame can carry is an error of the tree."""
-    try:
-        yield
-    except UnicodeEncodeError as error:
-        raise InternalError("a lone surrogate reached the engine; the routes refuse them") from error
-    except (ValueError, OverflowError) as error:
-        raise InvalidRequest(f"the request is too large to be passed on: {error}") from error
+class _TypedEncoding:
+    """Within it, what no frame can carry is an error of the tree. No generator: every request passes it twice."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
+        if isinstance(error, UnicodeEncodeError):
+            raise InternalError("a lone surrogate reached the engine; the routes refuse them") from error
+        if isinstance(error, (ValueError, OverflowError)):
+            raise InvalidRequest(f"the request is too large to be passed on: {error}") from error
+
+
+_typed_encoding = _TypedEncoding()

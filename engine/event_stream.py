@@ -23,15 +23,21 @@ class EventStream(Gathering[None]):
         self._take = take
         self._held: list[Event] = []
         """Of the step that is being told."""
+        self._takes_more = True
 
     def push(self, event: Accepted | Piece) -> bool:
         """Hold an event until ``tell``; nothing is held once the stream is over. Whether it is the first that is."""
-        if self.choices_left == 0 or self.is_over:
+        if not self._takes_more:
             return False
         if isinstance(event, Piece) and event.finish is not None:
             self.choices_left -= 1
+            self._takes_more = self.choices_left > 0
         self._held.append(event)
         return len(self._held) == 1
+
+    def fail(self, error: Exception) -> None:
+        self._takes_more = False
+        super().fail(error)
 
     def tell(self) -> None:
         """Hand on what is held, all at once: one engine step makes one chunk."""

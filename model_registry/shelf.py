@@ -183,6 +183,8 @@ class Shelf:
 
     def adapters_for(self, model: Model, name: str, adapters: Sequence[str]) -> list[AdaptedModel]:
         """What ``name`` and the names of ``adapters`` mean with ``model``. Raises InvalidRequest."""
+        if not self._adapted and not adapters:
+            return []
         known = {each.name: each for each in self.adapters_of(model)}
         own = self.adapted(name)
         named = {} if own is None else {own.name: own}

@@ -12,10 +12,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from engine.errors import NibbleError
 from routes.connection import connection_of
-from routes.disconnect import departure
+from routes.disconnect import departure, forget, settle
 from routes.outbox import Outbox
 from routes.request_policy import RequestPolicy
-from routes.work import settle
 
 Fill = Callable[[Outbox], Coroutine[Any, Any, None]]
 """Makes a stream, from its first ``put`` to its ``end``. What it raises before that is answered instead."""
@@ -64,6 +63,7 @@ class EventStream(Response):
         else:
             outbox = Outbox(start, send, connection["send"], connection["write"])
         work = asyncio.create_task(self._fill(outbox))
+        gone = departure(scope, receive)
         patience = asyncio.timeout(None)
 
         def give_up() -> None:
@@ -76,11 +76,10 @@ class EventStream(Response):
         if self._policy.ping_s:
             outbox.ping(self._policy.ping_s, _PING)
         try:
-            async with departure(scope, receive) as gone, patience:
+            async with patience:
                 await outbox.carry(work, gone)
-                # Where the client does not read, or is gone, the answer stays unfinished, which drops the connection.
-                is_gone = gone.done()
-            if not is_gone and not work.cancelled():
+            # Where the client does not read, or is gone, the answer stays unfinished, which drops the connection.
+            if not gone.done() and not work.cancelled():
                 work.result()
         except NibbleError as error:
             if not outbox.is_open:
@@ -89,4 +88,5 @@ class EventStream(Response):
             pass
         finally:
             outbox.leave()
+            await forget(gone)
             await settle(work)

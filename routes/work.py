@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from engine.errors import InternalError, NibbleError, RequestTimeout
 from routes.account import Account
-from routes.disconnect import outstays
+from routes.disconnect import outstays, settle
 from routes.queue_patience import QueuePatience
 from routes.rejections import REJECTIONS
 from routes.services import LeasePort, Services
@@ -96,12 +96,3 @@ async def outlast(request: Request, work: Coroutine[None, None, None]) -> None:
         task.result()
     finally:
         await settle(task)
-
-
-async def settle(task: asyncio.Task[None]) -> None:
-    """Cancel it if it still runs, and wait until all that it held is given back."""
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # told to the client, or nobody is left to be told

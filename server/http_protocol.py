@@ -56,6 +56,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_headers = True
         self._refusal = _MALFORMED
         self._unaccounted_bytes = 0
+        self._header_bytes = 0
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -77,16 +78,17 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_headers = True
+        self._header_bytes = 0
         self._expect_headers()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers are read by nobody. As headers they would be past every limit, and past what a proxy has checked.
         if self._in_headers:
+            self._header_bytes += len(name) + len(value) + 4
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > self.limits.max_header_bytes:
+        if len(self.url) + self._header_bytes > self.limits.max_header_bytes:
             self._refusal = self._too_large()
             raise ValueError("headers are too large")
         self._in_headers = False

@@ -205,12 +205,16 @@ class Observation:
         metrics, record, model = self._metrics, self._record, self._model
         record.outcome = "ok"
         record.finish_reason = choices[0].reason if choices else "stop"
-        record.prompt_tokens = sum(choice.usage.prompt_tokens for choice in choices)
-        record.cached_tokens = sum(choice.usage.cached_tokens for choice in choices)
-        record.completion_tokens = sum(choice.usage.completion_tokens for choice in choices)
-        record.queue_s = max((choice.timings.queue_s for choice in choices), default=0.0)
-        record.prefill_s = max((choice.timings.prefill_s for choice in choices), default=0.0)
-        record.decode_s = max((choice.timings.decode_s for choice in choices), default=0.0)
+        record.prompt_tokens = record.cached_tokens = record.completion_tokens = 0
+        record.queue_s = record.prefill_s = record.decode_s = 0.0
+        for choice in choices:
+            usage, timings = choice.usage, choice.timings
+            record.prompt_tokens += usage.prompt_tokens
+            record.cached_tokens += usage.cached_tokens
+            record.completion_tokens += usage.completion_tokens
+            record.queue_s = max(record.queue_s, timings.queue_s)
+            record.prefill_s = max(record.prefill_s, timings.prefill_s)
+            record.decode_s = max(record.decode_s, timings.decode_s)
         reason = _REASONS.get(record.finish_reason, record.finish_reason)
         metrics.of(metrics.requests, model, self._operation, reason).inc()
         metrics.of(metrics.duration, model).observe(self._clock() - self._began)

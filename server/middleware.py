@@ -72,7 +72,7 @@ class RequestObserver:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                others = (pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id")
+                others = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id"]
                 message["headers"] = [
                     *others,
                     (b"x-request-id", request_id),
