@@ -24,6 +24,7 @@ class EventStream(Gathering[None]):
         self._held: list[Event] = []
         """Of the step that is being told."""
         self._takes_more = True
+        """Neither ended nor failed: in one look, since it is asked for each token."""
 
     def push(self, event: Accepted | Piece) -> bool:
         """Hold an event until ``tell``; nothing is held once the stream is over. Whether it is the first that is."""

@@ -47,6 +47,11 @@ class Connection:
         self._note(blob)
         return True
 
+    async def stop_reading_behind(self, blob: bytes) -> None:
+        self.outbox.put(blob)
+        await settled()
+        self.reads.clear()
+
     def _note(self, blob: bytes) -> None:
         assert self.starts == 1
         assert not self.is_over
@@ -113,9 +118,7 @@ async def test_what_was_never_opened_has_no_start() -> None:
 async def test_what_a_client_does_not_read_waits_and_is_sent_together() -> None:
     connection = Connection(can_write=True)
     async with carried(connection):
-        connection.outbox.put(b"a")
-        await settled()
-        connection.reads.clear()
+        await connection.stop_reading_behind(b"a")
         for blob in (b"b", b"c", b"d"):
             connection.outbox.put(blob)
         await settled()
@@ -127,13 +130,24 @@ async def test_what_a_client_does_not_read_waits_and_is_sent_together() -> None:
         assert (connection.bodies[-1], connection.written) == (b"e", 1), "nothing is before it any more"
 
 
+async def test_an_end_that_comes_while_a_send_waits_is_not_overlooked() -> None:
+    connection = Connection()
+    async with carried(connection):
+        await connection.stop_reading_behind(b"a")
+        connection.outbox.put(b"b")
+        await settled()
+        connection.outbox.end(b"z")
+        connection.done.set_result(None)
+        await settled()
+        connection.reads.set()
+    assert (b"".join(connection.bodies), connection.is_over) == (b"abz", True)
+
+
 @pytest.mark.parametrize("can_write", [False, True])
 async def test_what_waits_is_bounded_and_its_end_is_still_told(can_write: bool) -> None:
     connection = Connection(can_write=can_write)
     async with carried(connection):
-        connection.outbox.put(b"a")
-        await settled()
-        connection.reads.clear()
+        await connection.stop_reading_behind(b"a")
         blobs: list[bytes] = []
 
         async def flood() -> None:
@@ -166,9 +180,7 @@ async def test_a_send_that_never_ends_is_given_up(is_last: bool) -> None:
     connection, given_up = Connection(), asyncio.Event()
     connection.outbox.watch(0.01, given_up.set)
     async with carried(connection) as carrying:
-        connection.outbox.put(b"a")
-        await settled()
-        connection.reads.clear()
+        await connection.stop_reading_behind(b"a")
         if is_last:
             connection.outbox.end(b"z")
         else:
@@ -206,9 +218,7 @@ async def test_pings_come_between_what_is_put_and_not_before_the_start_nor_behin
 async def test_no_ping_is_sent_beside_a_send_that_waits() -> None:
     connection = Connection(can_write=True)
     async with carried(connection):
-        connection.outbox.put(b"a")
-        await settled()
-        connection.reads.clear()
+        await connection.stop_reading_behind(b"a")
         connection.outbox.put(b"b")
         connection.outbox.ping(0.001, b"ping")
         await asyncio.sleep(0.01)
