@@ -2,10 +2,10 @@
 
 llama.cpp takes flash attention wherever there is a kernel. ggml's own for CPUs reads prompts somewhat faster, and
 decodes slower the longer a sequence is (docs/design.md has figures); ours does not (scripts/attention.h), but
-not every CPU, build and model has it. A token tells whether this one does; if not, or with AVX-512, both are tried at
-load, where there is a choice. A trial costs one step of ``_READ`` tokens and a few of one: what is in the cache does
-not matter to how long it takes, so that long sequence is one short one, many times over. That is 0.4 s for 135 M
-parameters, of a load of 0.7.
+not every CPU, build and model has it. A token tells whether this one does; if not, both are tried at load, where there
+is a choice. A trial costs one step of ``_READ`` tokens and a few of one: what is in the cache does not matter to how
+long it takes, so that long sequence is one short one, many times over. That is 0.4 s for 135 M parameters, of a load
+of 0.7.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def choose_attention(
         return _choice("auto", f"without, scores would take {scores >> 20} MiB of {available >> 20}")
     try:
         # Without is to be tried where the disk would lose its prefixes to the other.
-        if saved != "off" and not _has_wider_products() and _has_own_kernel(model, threads):
+        if saved != "off" and _has_own_kernel(model, threads):
             return _choice("auto", "this build's own kernel decodes as fast at any length")
         with_s, without_s = _compare(model, threads)
     except (DecodeFailed, InsufficientMemory) as error:
@@ -88,11 +88,6 @@ def choose_attention(
 
 def _choice(flash: FlashAttention, reason: str) -> AttentionChoice:
     return AttentionChoice(flash, _PLAIN_BATCH_TOKENS if flash == "off" else _BATCH_TOKENS, reason)
-
-
-def _has_wider_products() -> bool:
-    """Whether ggml computes attention without our kernel in registers twice as wide as ours."""
-    return "AVX512" in library.backend_description()
 
 
 def _has_own_kernel(model: NativeModel, threads: int) -> bool:

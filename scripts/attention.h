@@ -73,16 +73,6 @@ inline bool nibble_attends(const ggml_tensor * dst) {
         && (!dst->src[3] || dst->src[3]->ne[2] == 1);
 }
 
-/* Whether that is better than ggml's tiles, where those are for so many tokens. */
-inline bool nibble_attends_in_tiles(const ggml_tensor * dst) {
-#ifdef NIBBLE_MANY_ROWS
-    return nibble_attends(dst);
-#else
-    (void) dst;
-    return false;
-#endif
-}
-
 /* Rows ir0 to ir1 over cells ic_start to ic_end, as ggml_compute_forward_flash_attn_ext_f16_one_chunk is given them;
  * false where they are for that to compute. */
 bool nibble_attend(
@@ -96,7 +86,6 @@ bool nibble_attend(
     for (int first = ir0; first < ir1;) {
         const nibble_head at(dst, first);
         const int end = std::min<int64_t>(ir1, at.end(first));
-#ifdef NIBBLE_MANY_ROWS
         if (!partials && end - first >= NIBBLE_MANY_ROWS) {
             const int run_end = nibble_run_end(at, first, end);
             if (run_end - first >= NIBBLE_MANY_ROWS) {
@@ -104,7 +93,6 @@ bool nibble_attend(
                 continue;
             }
         }
-#endif
         first += nibble_attend_few(at, first, end, ic_start, ic_end, scale, partials, partial_stride);
     }
     return true;
@@ -124,6 +112,6 @@ inline int64_t nibble_rows_per_turn(const ggml_tensor * dst, int64_t rows, int t
 bool nibble_has_attended(void) { return nibble_attended.exchange(false, std::memory_order_relaxed); }
 #else
 #define nibble_attend(params, dst, ir0, ir1, ic_start, ic_end, partials, partial_stride) (false)
-#define nibble_attends_in_tiles(dst) (false)
+#define nibble_attends(dst) (false)
 #define nibble_rows_per_turn(dst, rows, threads) (rows)
 #endif

@@ -44,17 +44,43 @@ inline __m256 nibble_widen(const void * halves) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) halves));
 }
 
+/* As many single floats as the processor computes at a time. Where lanes are cells or channels of their own, it is the
+ * same whether they are eight or sixteen. */
+#if defined(__AVX512F__)
+typedef __m512 nibble_floats;
+constexpr int NIBBLE_LANES = 16;
+inline nibble_floats nibble_zero() { return _mm512_setzero_ps(); }
+inline nibble_floats nibble_all(float value) { return _mm512_set1_ps(value); }
+inline nibble_floats nibble_load(const float * at) { return _mm512_load_ps(at); }
+inline void nibble_store(float * at, nibble_floats values) { _mm512_store_ps(at, values); }
+inline nibble_floats nibble_plus(nibble_floats a, nibble_floats b) { return _mm512_add_ps(a, b); }
+inline nibble_floats nibble_less(nibble_floats a, nibble_floats b) { return _mm512_sub_ps(a, b); }
+inline nibble_floats nibble_plus_product(nibble_floats sum, nibble_floats a, nibble_floats b) {
+    return _mm512_fmadd_ps(a, b, sum);
+}
+inline nibble_floats nibble_read(const void * halves) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) halves));
+}
+#else
+typedef __m256 nibble_floats;
+constexpr int NIBBLE_LANES = 8;
+inline nibble_floats nibble_zero() { return _mm256_setzero_ps(); }
+inline nibble_floats nibble_all(float value) { return _mm256_set1_ps(value); }
+inline nibble_floats nibble_load(const float * at) { return _mm256_load_ps(at); }
+inline void nibble_store(float * at, nibble_floats values) { _mm256_store_ps(at, values); }
+inline nibble_floats nibble_plus(nibble_floats a, nibble_floats b) { return _mm256_add_ps(a, b); }
+inline nibble_floats nibble_less(nibble_floats a, nibble_floats b) { return _mm256_sub_ps(a, b); }
+inline nibble_floats nibble_plus_product(nibble_floats sum, nibble_floats a, nibble_floats b) {
+    return _mm256_fmadd_ps(a, b, sum);
+}
+inline nibble_floats nibble_read(const void * halves) { return nibble_widen(halves); }
+#endif
+
 /* In place, of a block. */
 inline void nibble_exp(float * values, float top) {
-#if defined(__AVX512F__)
-    for (int i = 0; i < NIBBLE_CELLS; i += 16) {
-        _mm512_store_ps(values + i, ggml_v_expf(_mm512_sub_ps(_mm512_load_ps(values + i), _mm512_set1_ps(top))));
+    for (int i = 0; i < NIBBLE_CELLS; i += NIBBLE_LANES) {
+        nibble_store(values + i, ggml_v_expf(nibble_less(nibble_load(values + i), nibble_all(top))));
     }
-#else
-    for (int i = 0; i < NIBBLE_CELLS; i += 8) {
-        _mm256_store_ps(values + i, ggml_v_expf(_mm256_sub_ps(_mm256_load_ps(values + i), _mm256_set1_ps(top))));
-    }
-#endif
 }
 
 inline __m256 nibble_max(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
@@ -117,29 +143,30 @@ template <int ROWS>
 inline void nibble_gather(
         nibble_rows & rows, const nibble_block & block, const ggml_tensor * k, const ggml_tensor * v, const char * keys,
         const char * values) {
+    constexpr int TOGETHER = 16 / NIBBLE_LANES; // the channels of a head are whole sixteens
     for (int at = 0; at < v->ne[0]; at += 16) {
-        __m256 sums[2][ROWS];
+        nibble_floats sums[TOGETHER][ROWS];
 #pragma GCC unroll 4
         for (int row = 0; row < ROWS; row++) {
-            sums[0][row] = _mm256_load_ps(rows.sum[row] + at);
-            sums[1][row] = _mm256_load_ps(rows.sum[row] + at + 8);
+#pragma GCC unroll 2
+            for (int i = 0; i < TOGETHER; i++) sums[i][row] = nibble_load(rows.sum[row] + at + i*NIBBLE_LANES);
         }
         for (int cell = 0; cell < block.count; cell++) {
             const char * value = values + block.cell[cell] * v->nb[1] + at * sizeof(ggml_fp16_t);
             if (at == 0) nibble_fetch(keys + (block.cell[cell] + NIBBLE_CELLS) * k->nb[1], k->ne[0]);
-            const __m256 low = nibble_widen(value);
-            const __m256 high = nibble_widen(value + 8 * sizeof(ggml_fp16_t));
+#pragma GCC unroll 2
+            for (int i = 0; i < TOGETHER; i++) {
+                const nibble_floats part = nibble_read(value + i*NIBBLE_LANES * sizeof(ggml_fp16_t));
 #pragma GCC unroll 4
-            for (int row = 0; row < ROWS; row++) {
-                const __m256 weight = _mm256_broadcast_ss(&rows.weight[row][cell]);
-                sums[0][row] = _mm256_fmadd_ps(weight, low, sums[0][row]);
-                sums[1][row] = _mm256_fmadd_ps(weight, high, sums[1][row]);
+                for (int row = 0; row < ROWS; row++) {
+                    sums[i][row] = nibble_plus_product(sums[i][row], nibble_all(rows.weight[row][cell]), part);
+                }
             }
         }
 #pragma GCC unroll 4
         for (int row = 0; row < ROWS; row++) {
-            _mm256_store_ps(rows.sum[row] + at, sums[0][row]);
-            _mm256_store_ps(rows.sum[row] + at + 8, sums[1][row]);
+#pragma GCC unroll 2
+            for (int i = 0; i < TOGETHER; i++) nibble_store(rows.sum[row] + at + i*NIBBLE_LANES, sums[i][row]);
         }
     }
 }

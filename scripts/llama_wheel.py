@@ -37,6 +37,7 @@ PATCHES = [
         "attention.h",
         "few_rows_attention.h",
         "many_rows_attention.h",
+        "packed_product.h",
         "vocabulary_scan.h",
     )
 ]

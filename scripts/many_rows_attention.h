@@ -7,20 +7,21 @@
  * Every sum is added up in the order of few_rows_attention.h. So where a token's cells follow one another, which they
  * do in a cache that is a sequence's own, its result is the same whether it comes alone, as the last of a chunk or in
  * the middle of one, bit for bit.
- *
- * With AVX-512, ggml's tiles are twice as wide and nobody has measured: there they stay.
  */
 #pragma once
-#if defined(__GNUC__) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && !defined(__AVX512F__)
+#if defined(__GNUC__) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <memory>
-
-#define NIBBLE_MANY_ROWS 12 // from which on it pays; defined where any are computed here
 
 namespace {
 
+constexpr int NIBBLE_MANY_ROWS = 12; // from which on it pays
 constexpr int NIBBLE_TILE_ROWS = 144; // most that go over a block together
-constexpr int NIBBLE_AT_ONCE = 6; // rows in registers, over two vectors
-constexpr int NIBBLE_LANES = 8;
+constexpr int NIBBLE_PARTS = 8; // of a score, as few_rows_attention.h has them
+#if defined(__AVX512F__)
+constexpr int NIBBLE_AT_ONCE = 12; // rows in registers, over two vectors
+#else
+constexpr int NIBBLE_AT_ONCE = 6;
+#endif
 constexpr int NIBBLE_FEW_CELLS = 4;
 constexpr ggml_fp16_t NIBBLE_UNSEEN = 0xfc00; // -inf
 
@@ -41,6 +42,11 @@ struct nibble_tile {
     alignas(64) float values[NIBBLE_CELLS * NIBBLE_WIDTH];   // channels side by side
     alignas(64) float sum[NIBBLE_TILE_ROWS * NIBBLE_WIDTH];  // of weight * value
 };
+
+/* Numbers from one row of channels to the next: as many as go through two vectors at a time. */
+inline int64_t nibble_stride(int64_t width) {
+    return (width + 2*NIBBLE_LANES - 1) / (2*NIBBLE_LANES) * (2*NIBBLE_LANES);
+}
 
 /* Eight rows of eight: what were columns are rows. */
 inline void nibble_turn(__m256 * rows) {
@@ -64,27 +70,30 @@ inline void nibble_turn(__m256 * rows) {
 /* Keys, values and masks of the block's cells. Behind the last one, cells weigh nothing. */
 inline void nibble_load_block(
         nibble_tile & tile, const ggml_tensor * k, const ggml_tensor * v, const char * keys, const char * values) {
-    const int64_t depth = k->ne[0], width = v->ne[0];
+    const int64_t depth = k->ne[0], width = v->ne[0], stride = nibble_stride(width);
     // Scores are of two vectors of cells at a time, and what a NaN is added to is one.
     const int scored = (tile.cells + 2*NIBBLE_LANES - 1) / (2*NIBBLE_LANES) * (2*NIBBLE_LANES);
-    for (int at = 0; at < scored; at += NIBBLE_LANES) {
-        for (int64_t channel = 0; channel < depth; channel += NIBBLE_LANES) {
-            __m256 square[NIBBLE_LANES];
-            for (int i = 0; i < NIBBLE_LANES; i++) {
+    for (int at = 0; at < scored; at += NIBBLE_PARTS) {
+        for (int64_t channel = 0; channel < depth; channel += NIBBLE_PARTS) {
+            __m256 square[NIBBLE_PARTS];
+            for (int i = 0; i < NIBBLE_PARTS; i++) {
                 square[i] = at + i < tile.cells
                     ? nibble_widen(keys + tile.cell[at + i] * k->nb[1] + channel * sizeof(ggml_fp16_t))
                     : _mm256_setzero_ps();
             }
             nibble_turn(square);
-            for (int i = 0; i < NIBBLE_LANES; i++) {
+            for (int i = 0; i < NIBBLE_PARTS; i++) {
                 _mm256_store_ps(tile.keys + (channel + i) * NIBBLE_CELLS + at, square[i]);
             }
         }
     }
     for (int at = 0; at < tile.cells; at++) {
         const char * value = values + tile.cell[at] * v->nb[1];
-        for (int64_t channel = 0; channel < width; channel += NIBBLE_LANES) {
-            _mm256_store_ps(tile.values + at * width + channel, nibble_widen(value + channel * sizeof(ggml_fp16_t)));
+        for (int64_t channel = 0; channel < stride; channel += NIBBLE_LANES) {
+            const bool is_there = channel < width;
+            nibble_store(
+                tile.values + at * stride + channel,
+                is_there ? nibble_read(value + channel * sizeof(ggml_fp16_t)) : nibble_zero());
         }
     }
     const bool in_a_row = tile.cells == NIBBLE_CELLS && tile.cell[NIBBLE_CELLS - 1] - tile.cell[0] == NIBBLE_CELLS - 1;
@@ -92,7 +101,7 @@ inline void nibble_load_block(
         const ggml_fp16_t * seen = tile.seen[token];
         for (int at = 0; at < NIBBLE_CELLS; at++) {
             if (in_a_row && seen) {
-                _mm256_store_ps(tile.mask[token] + at, nibble_widen(seen + tile.cell[at]));
+                nibble_store(tile.mask[token] + at, nibble_read(seen + tile.cell[at]));
                 at += NIBBLE_LANES - 1;
             } else if (at < tile.cells) {
                 tile.mask[token][at] = seen ? GGML_CPU_FP16_TO_FP32(seen[tile.cell[at]]) : 0.0f;
@@ -106,26 +115,26 @@ inline void nibble_load_block(
 /* Of every eighth channel from `first` on: their part of the scores of two vectors of cells. */
 template <int ROWS>
 inline __attribute__((always_inline)) void nibble_part(
-        __m256 (&sums)[ROWS][2], const float * const * query, const float * keys, int64_t depth, int first) {
-#pragma GCC unroll 6
-    for (int row = 0; row < ROWS; row++) sums[row][0] = sums[row][1] = _mm256_setzero_ps();
-    for (int64_t channel = first; channel < depth; channel += NIBBLE_LANES) {
-        const __m256 low = _mm256_load_ps(keys + channel * NIBBLE_CELLS);
-        const __m256 high = _mm256_load_ps(keys + channel * NIBBLE_CELLS + NIBBLE_LANES);
-#pragma GCC unroll 6
+        nibble_floats (&sums)[ROWS][2], const float * const * query, const float * keys, int64_t depth, int first) {
+#pragma GCC unroll 12
+    for (int row = 0; row < ROWS; row++) sums[row][0] = sums[row][1] = nibble_zero();
+    for (int64_t channel = first; channel < depth; channel += NIBBLE_PARTS) {
+        const nibble_floats low = nibble_load(keys + channel * NIBBLE_CELLS);
+        const nibble_floats high = nibble_load(keys + channel * NIBBLE_CELLS + NIBBLE_LANES);
+#pragma GCC unroll 12
         for (int row = 0; row < ROWS; row++) {
-            const __m256 part = _mm256_broadcast_ss(query[row] + channel);
-            sums[row][0] = _mm256_fmadd_ps(low, part, sums[row][0]);
-            sums[row][1] = _mm256_fmadd_ps(high, part, sums[row][1]);
+            const nibble_floats part = nibble_all(query[row][channel]);
+            sums[row][0] = nibble_plus_product(sums[row][0], low, part);
+            sums[row][1] = nibble_plus_product(sums[row][1], high, part);
         }
     }
 }
 
-template <int ROWS> inline void nibble_plus(__m256 (&sums)[ROWS][2], const __m256 (&more)[ROWS][2]) {
-#pragma GCC unroll 6
+template <int ROWS> inline void nibble_plus(nibble_floats (&sums)[ROWS][2], const nibble_floats (&more)[ROWS][2]) {
+#pragma GCC unroll 12
     for (int row = 0; row < ROWS; row++) {
-        sums[row][0] = _mm256_add_ps(sums[row][0], more[row][0]);
-        sums[row][1] = _mm256_add_ps(sums[row][1], more[row][1]);
+        sums[row][0] = nibble_plus(sums[row][0], more[row][0]);
+        sums[row][1] = nibble_plus(sums[row][1], more[row][1]);
     }
 }
 
@@ -135,13 +144,13 @@ template <int ROWS> inline void nibble_score_tile(nibble_tile & tile, int first,
     for (int at = 0; at < NIBBLE_CELLS; at += 2 * NIBBLE_LANES) {
         if (at >= tile.cells) {
             for (int row = 0; row < ROWS; row++) {
-                _mm256_store_ps(tile.weight[row] + at, _mm256_set1_ps(-INFINITY));
-                _mm256_store_ps(tile.weight[row] + at + NIBBLE_LANES, _mm256_set1_ps(-INFINITY));
+                nibble_store(tile.weight[row] + at, nibble_all(-INFINITY));
+                nibble_store(tile.weight[row] + at + NIBBLE_LANES, nibble_all(-INFINITY));
             }
             continue;
         }
         const float * keys = tile.keys + at;
-        __m256 eight[ROWS][2], four[ROWS][2], two[ROWS][2], one[ROWS][2];
+        nibble_floats eight[ROWS][2], four[ROWS][2], two[ROWS][2], one[ROWS][2];
         for (int half = 0; half < 2; half++) {
             auto & quarter = half == 0 ? eight : four;
             nibble_part<ROWS>(quarter, query, keys, depth, 4*half);
@@ -156,43 +165,43 @@ template <int ROWS> inline void nibble_score_tile(nibble_tile & tile, int first,
         for (int row = 0; row < ROWS; row++) {
             const float * mask = tile.mask[tile.token[first + row]] + at;
             for (int i = 0; i < 2; i++) {
-                const __m256 added = _mm256_load_ps(mask + i*NIBBLE_LANES);
-                _mm256_store_ps(
-                    tile.weight[row] + at + i*NIBBLE_LANES, _mm256_fmadd_ps(eight[row][i], _mm256_set1_ps(scale), added));
+                const nibble_floats added = nibble_load(mask + i*NIBBLE_LANES);
+                nibble_store(
+                    tile.weight[row] + at + i*NIBBLE_LANES, nibble_plus_product(added, eight[row][i], nibble_all(scale)));
             }
         }
     }
 }
 
-template <int ROWS> inline void nibble_gather_tile(nibble_tile & tile, int first, int64_t width) {
-    for (int64_t at = 0; at < width; at += 2 * NIBBLE_LANES) {
-        float * sum = tile.sum + first * width + at;
-        __m256 sums[ROWS][2];
-#pragma GCC unroll 6
+template <int ROWS> inline void nibble_gather_tile(nibble_tile & tile, int first, int64_t stride) {
+    for (int64_t at = 0; at < stride; at += 2 * NIBBLE_LANES) {
+        float * sum = tile.sum + first * stride + at;
+        nibble_floats sums[ROWS][2];
+#pragma GCC unroll 12
         for (int row = 0; row < ROWS; row++) {
-            sums[row][0] = _mm256_load_ps(sum + row*width);
-            sums[row][1] = _mm256_load_ps(sum + row*width + NIBBLE_LANES);
+            sums[row][0] = nibble_load(sum + row*stride);
+            sums[row][1] = nibble_load(sum + row*stride + NIBBLE_LANES);
         }
         for (int cell = 0; cell < tile.cells; cell++) {
-            const __m256 low = _mm256_load_ps(tile.values + cell*width + at);
-            const __m256 high = _mm256_load_ps(tile.values + cell*width + at + NIBBLE_LANES);
-#pragma GCC unroll 6
+            const nibble_floats low = nibble_load(tile.values + cell*stride + at);
+            const nibble_floats high = nibble_load(tile.values + cell*stride + at + NIBBLE_LANES);
+#pragma GCC unroll 12
             for (int row = 0; row < ROWS; row++) {
-                const __m256 weight = _mm256_broadcast_ss(&tile.weight[row][cell]);
-                sums[row][0] = _mm256_fmadd_ps(weight, low, sums[row][0]);
-                sums[row][1] = _mm256_fmadd_ps(weight, high, sums[row][1]);
+                const nibble_floats weight = nibble_all(tile.weight[row][cell]);
+                sums[row][0] = nibble_plus_product(sums[row][0], weight, low);
+                sums[row][1] = nibble_plus_product(sums[row][1], weight, high);
             }
         }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
         for (int row = 0; row < ROWS; row++) {
-            _mm256_store_ps(sum + row*width, sums[row][0]);
-            _mm256_store_ps(sum + row*width + NIBBLE_LANES, sums[row][1]);
+            nibble_store(sum + row*stride, sums[row][0]);
+            nibble_store(sum + row*stride + NIBBLE_LANES, sums[row][1]);
         }
     }
 }
 
 template <int ROWS>
-inline void nibble_take_rows(nibble_tile & tile, int first, int64_t depth, int64_t width, float scale) {
+inline void nibble_take_rows(nibble_tile & tile, int first, int64_t depth, int64_t stride, float scale) {
     nibble_score_tile<ROWS>(tile, first, depth, scale);
     bool any = false;
     for (int row = 0; row < ROWS; row++) {
@@ -208,26 +217,26 @@ inline void nibble_take_rows(nibble_tile & tile, int first, int64_t depth, int64
         if (top > before) {
             const float less = expf(before - top);
             tile.total[first + row] *= less;
-            ggml_vec_scale_f32(width, tile.sum + (first + row) * width, less);
+            ggml_vec_scale_f32(stride, tile.sum + (first + row) * stride, less);
             before = top;
         }
         nibble_exp(weight, top);
         tile.total[first + row] += nibble_reduce<nibble_add>(weight);
     }
-    if (any) nibble_gather_tile<ROWS>(tile, first, width);
+    if (any) nibble_gather_tile<ROWS>(tile, first, stride);
 }
 
 inline void nibble_take_tile(
         nibble_tile & tile, const ggml_tensor * k, const ggml_tensor * v, const char * keys, const char * values,
         float scale) {
     nibble_load_block(tile, k, v, keys, values);
-    const int64_t depth = k->ne[0], width = v->ne[0];
+    const int64_t depth = k->ne[0], stride = nibble_stride(v->ne[0]);
     int first = 0;
     for (; first + NIBBLE_AT_ONCE <= tile.count; first += NIBBLE_AT_ONCE) {
-        nibble_take_rows<NIBBLE_AT_ONCE>(tile, first, depth, width, scale);
+        nibble_take_rows<NIBBLE_AT_ONCE>(tile, first, depth, stride, scale);
     }
-    for (; first + 2 <= tile.count; first += 2) nibble_take_rows<2>(tile, first, depth, width, scale);
-    if (first < tile.count) nibble_take_rows<1>(tile, first, depth, width, scale);
+    for (; first + 2 <= tile.count; first += 2) nibble_take_rows<2>(tile, first, depth, stride, scale);
+    if (first < tile.count) nibble_take_rows<1>(tile, first, depth, stride, scale);
     tile.cells = 0;
 }
 
@@ -282,7 +291,7 @@ inline int nibble_run_end(const nibble_head & at, int first, int end) {
 inline int nibble_attend_many(const nibble_head & at, int first, int end, float scale) {
     static thread_local std::unique_ptr<nibble_tile> memory(new nibble_tile);
     nibble_tile & tile = *memory;
-    const int64_t width = at.v->ne[0], first_token = at.token(first);
+    const int64_t stride = nibble_stride(at.v->ne[0]), first_token = at.token(first);
     const int tiles = (end - first + NIBBLE_TILE_ROWS - 1) / NIBBLE_TILE_ROWS;
     tile.count = (end - first + tiles - 1) / tiles;
     for (int row = 0; row < tile.count; row++) {
@@ -294,9 +303,9 @@ inline int nibble_attend_many(const nibble_head & at, int first, int end, float 
         tile.total[row] = 0.0f;
     }
     tile.tokens = tile.token[tile.count - 1] + 1;
-    memset(tile.sum, 0, tile.count * width * sizeof(float));
+    memset(tile.sum, 0, tile.count * stride * sizeof(float));
     nibble_take_cells(tile, at.k, at.v, at.keys(), at.values(), at.k->ne[1], scale);
-    for (int row = 0; row < tile.count; row++) at.tell(first + row, tile.sum + row*width, tile.total[row]);
+    for (int row = 0; row < tile.count; row++) at.tell(first + row, tile.sum + row*stride, tile.total[row]);
     return tile.count;
 }
 

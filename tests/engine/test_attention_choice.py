@@ -120,19 +120,8 @@ def test_where_our_kernel_attends_nothing_is_tried(
     model: NativeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _end_trials_with(AssertionError("a trial costs time"), monkeypatch)
-    monkeypatch.setattr(library, "backend_description", lambda: "CPU (AVX, AVX2)")
     chosen = _choose(real_config(), model)
     assert chosen == AttentionChoice("auto", 512, "this build's own kernel decodes as fast at any length")
-
-
-def test_where_its_rivals_are_wider_both_are_tried(
-    model: NativeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attention_choice, "_compare", lambda *_: (0.020, 0.010))
-    monkeypatch.setattr(library, "has_gpu", lambda: False)
-    monkeypatch.setattr(library, "has_attended", lambda: True)
-    monkeypatch.setattr(library, "backend_description", lambda: "CPU (AVX, AVX2, AVX512)")
-    assert _choose(real_config(), model).flash == "off"
 
 
 def test_a_real_trial_tells_both_times(model: NativeModel, monkeypatch: pytest.MonkeyPatch) -> None:

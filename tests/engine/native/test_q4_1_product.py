@@ -11,9 +11,8 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama_cpp import _ggml
 
-from tests.fixtures.ggml_graph import F32, Q4_1, GgmlGraph, Tensor
+from tests.fixtures.ggml_graph import F32, Q4_1, GgmlGraph, Tensor, quantize
 
 Matrix = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -25,18 +24,6 @@ class Products:
 
     def __init__(self, kernels: ctypes.CDLL) -> None:
         self._kernels = kernels
-
-    @staticmethod
-    def quantize(values: Matrix) -> npt.NDArray[np.uint8]:
-        """Rows of Q4_1."""
-        rows, width = values.shape
-        packed = np.empty((rows, width // _BLOCK * _BLOCK_BYTES), np.uint8)
-        quantize = _ggml.libggml.ggml_quantize_chunk
-        quantize.restype = ctypes.c_size_t
-        source, place = (ctypes.c_void_p(array.ctypes.data) for array in (values, packed))
-        sizes = (ctypes.c_int64(number) for number in (0, rows, width))
-        assert quantize(Q4_1, source, place, *sizes, None) == packed.nbytes
-        return packed
 
     def multiply(
         self, weights: npt.NDArray[np.uint8], columns: Matrix, *, threads: int, gap: int = 0
@@ -62,7 +49,7 @@ def products(avx2_kernels: ctypes.CDLL) -> Products:
 
 
 def _check(products: Products, weights: Matrix, columns: Matrix, *, threads: int, gap: int = 0) -> None:
-    packed = products.quantize(weights)
+    packed = quantize(Q4_1, weights)
     together = products.multiply(packed, columns, threads=threads, gap=gap)
     alone = [products.multiply(packed, column[None], threads=1)[0] for column in columns]
     assert together.tobytes() == np.stack(alone).tobytes()
@@ -137,7 +124,7 @@ def test_the_largest_codes_do_not_run_over(products: Products) -> None:
 
 def test_it_is_the_product(products: Products) -> None:
     random = np.random.default_rng(1)
-    packed = products.quantize(random.standard_normal((48, 1536)).astype(np.float32))
+    packed = quantize(Q4_1, random.standard_normal((48, 1536)).astype(np.float32))
     columns = random.standard_normal((12, 1536)).astype(np.float32)
     expected = columns @ dequantize(packed, GGMLQuantizationType.Q4_1).T
     got = products.multiply(packed, columns, threads=2)
@@ -146,7 +133,7 @@ def test_it_is_the_product(products: Products) -> None:
 
 
 def test_values_that_are_no_numbers_end_nothing(products: Products) -> None:
-    packed = products.quantize(np.ones((32, 64), np.float32))
+    packed = quantize(Q4_1, np.ones((32, 64), np.float32))
     columns = np.ones((4, 64), np.float32)
     columns[1] = np.nan
     columns[2] = np.inf
