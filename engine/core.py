@@ -163,9 +163,7 @@ class EngineCore:
         if plan.begun:
             self._tell_begun(list(dict.fromkeys(plan.begun)))
         for sequence in plan.sampled:
-            if sequence.constraint is not None:
-                # Computed on another thread while the model computes.
-                sequence.constraint.start_mask()
+            sequence.start_mask()
         if self._draft_model is not None and plan.guesses:
             self._draft_model.guess(plan.guesses)
         started_s = self._clock()
@@ -236,9 +234,7 @@ class EngineCore:
         for row in range(len(logits)):
             if scores is not None:
                 scores.keep(logits[row])
-            if sequence.constraint is not None:
-                sequence.constraint.apply(logits[row])
-            token = sequence.sampler.sample(logits[row], may_end=sequence.may_end)
+            token = sequence.sampler.sample(logits[row], may_end=sequence.may_end, limit=sequence.constraint)
             sequence.append(token)
             self._count(sequence)
             more, reason = self._read(sequence, token)

@@ -168,6 +168,12 @@ class Sequence:
     def is_live(self) -> bool:
         return self.phase is not Phase.FINISHED
 
+    def start_mask(self) -> None:
+        """Have what the constraint allows computed while the model computes, if it is likely to be wanted."""
+        constraint = self.constraint
+        if constraint is not None and not (self.sampler.is_greedy and constraint.is_likely_to_agree):
+            constraint.start_mask()
+
     def append(self, token: int) -> None:
         """Add a generated token. The caller keeps ``length`` below ``max_length``."""
         self.tokens[self.length] = token

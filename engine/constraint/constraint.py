@@ -21,16 +21,19 @@ class Constraint:
     """The state of one grammar in one sequence. Owned by the engine thread.
 
     The order is: ``start_mask`` before the model computes, ``apply`` to its logits, ``accept`` what was sampled,
-    then ``forced`` and ``accept`` of that. ``apply`` without ``start_mask`` computes the mask itself.
+    then ``forced`` and ``accept`` of that. ``apply`` without ``start_mask`` computes the mask itself. Who has one
+    token in mind may ask whether that one is allowed, and mostly needs no mask.
     Every method may raise InvalidRequest for a grammar that outgrows its limits half-way: the answer is then
     neither valid nor cut short by its length, so the request fails.
     """
 
     __slots__ = (
+        "_agreed",
         "_bits",
         "_ends",
         "_forget",
         "_has_mask",
+        "_is_unforced",
         "_mask",
         "_matcher",
         "_param",
@@ -57,6 +60,8 @@ class Constraint:
         self._param = param
         self._bits = mask.empty()
         self._has_mask = False
+        self._is_unforced = False
+        self._agreed = True
         # Held while the mask thread works on this constraint.
         self._pending = threading.Lock()
 
@@ -77,6 +82,8 @@ class Constraint:
     def start_mask(self) -> None:
         """Begin to compute the mask for the next token, on another thread."""
         self._settle()
+        # Whoever disagreed about one token may agree about the one behind this.
+        self._agreed = True
         if not self._has_mask:
             self._pending.acquire()
             self._thread.run(self._compute_pending)
@@ -104,6 +111,29 @@ class Constraint:
         with self._pending:
             pass
 
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether ``allows`` tells what the mask would: it knows nothing of tokens that are forced, of which the mask
+        leaves the first alone.
+        """
+        self._settle()
+        return self._is_unforced and not self._has_mask
+
+    @property
+    def is_likely_to_agree(self) -> bool:
+        """Whether the mask for the next token can be done without, as could the last."""
+        return self._is_unforced and self._agreed
+
+    def allows(self, token: int) -> bool:
+        """Whether ``token`` may come next: some microseconds, of which the mask takes a hundred."""
+        self._settle()
+        matcher = self._matcher
+        if token in self._ends:
+            self._agreed = matcher.is_accepting()
+        else:
+            self._agreed = matcher.validate_tokens([token]) == 1
+        return self._agreed
+
     def apply(self, logits: Logits) -> None:
         """Set the logits, shape (v,), of all tokens that may not come next to -inf, in place.
 
@@ -123,7 +153,7 @@ class Constraint:
         self._settle()
         text = [token for token in tokens if token not in self._ends]
         if text:
-            self._has_mask = False
+            self._has_mask = self._is_unforced = False
             if not self._matcher.consume_tokens(text):
                 self._fail()
         if len(text) < len(tokens) and not self._matcher.is_accepting():
@@ -136,6 +166,7 @@ class Constraint:
             return []
         tokens = self._matcher.compute_ff_tokens()
         ends = next((at for at, token in enumerate(tokens) if token in self._ends), len(tokens))
+        self._is_unforced = not tokens
         return tokens[:ends]
 
     def count_allowed(self, tokens: list[int]) -> int:
@@ -147,7 +178,7 @@ class Constraint:
         """Take back the last ``count`` tokens that were accepted, end tokens not counted."""
         self._settle()
         if count:
-            self._has_mask = False
+            self._has_mask = self._is_unforced = False
             if not self._matcher.rollback(count):
                 raise InternalError(f"{count} tokens cannot be taken back")
 

@@ -5,6 +5,8 @@ The order is llama.cpp's: bias, penalties, DRY; bans, which nothing may undo; th
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +23,19 @@ from engine.sampling.terms import BAN, Terms
 
 _SEED_BITS = 2**64
 _NO_TERMS = Terms()
+
+
+class Limit(Protocol):
+    """Which tokens may come next; for one of them that is told sooner than for all."""
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether ``allows`` tells what ``apply`` would."""
+
+    def allows(self, token: int) -> bool: ...
+
+    def apply(self, logits: Logits) -> None:
+        """Set all others to -inf, in place."""
 
 
 class Sampler:
@@ -56,26 +71,33 @@ class Sampler:
         self._bad_words = BadWords(longer) if longer else None
         allowed = params.allowed_token_ids
         self._allowed = np.unique(np.array(allowed, dtype=np.intp)) if allowed else None
-        self._is_greedy = params.is_greedy
+        self.is_greedy = params.is_greedy
         # A generator takes longer to make than a greedy answer needs it.
         self._random = (
-            _no_chance if self._is_greedy else np.random.default_rng(_seed_of(params.seed, choice)).random
+            _no_chance if self.is_greedy else np.random.default_rng(_seed_of(params.seed, choice)).random
         )
         self._mirostat = (
             Mirostat(params.mirostat, params.mirostat_tau, params.mirostat_eta, scratch.weights.size)
             if params.mirostat and not params.is_cold
             else None
         )
-        self._chain = [] if self._is_greedy or params.mirostat else build_chain(params, self._random)
+        self._chain = [] if self.is_greedy or params.mirostat else build_chain(params, self._random)
 
-    def sample(self, logits: Logits, *, may_end: bool) -> int:
+    def sample(self, logits: Logits, *, may_end: bool, limit: Limit | None = None) -> int:
         """The next token from ``logits``, shape (v,), which are changed in place; it is accepted, too.
 
-        ``may_end`` False bans every token that ends generation. Where everything is banned, the text can only
-        end: then it is the first such token all the same.
+        ``may_end`` False bans every token that ends generation, and ``limit`` whatever it does not allow. Where
+        everything is banned, the text can only end: then it is the first such token all the same.
         """
         self._edit(logits, may_end=may_end)
+        # The likeliest of all tokens is, where it is allowed, the likeliest of those that are.
+        asks = limit is not None and self.is_greedy and limit.can_be_asked
+        if limit is not None and not asks:
+            limit.apply(logits)
         token = self._draw(logits)
+        if limit is not None and asks and not limit.allows(token):
+            limit.apply(logits)
+            token = self._draw(logits)
         self.accept(token)
         return token
 
@@ -107,7 +129,7 @@ class Sampler:
             candidates = Candidates(logits, self._scratch)
         else:
             candidates = Candidates(logits[self._allowed], self._scratch, self._allowed)
-        if self._is_greedy:
+        if self.is_greedy:
             token = candidates.best()
             return self._nothing_left(token) if logits[token] == -np.inf else token
         if candidates.peak == -np.inf:

@@ -15,6 +15,7 @@ from tests.engine.constraint.walk import (
     SpecialByteVocabulary,
     WordVocabulary,
     accepts,
+    agreeable,
     allowed,
     feed,
 )
@@ -82,6 +83,43 @@ def test_a_started_mask_is_the_same_mask(compiler: ConstraintCompiler) -> None:
     constraint.start_mask()
     feed(constraint, '", "is_adult": ')
     assert allowed(constraint, BYTES) == [*b"ft"]
+
+
+def test_a_token_can_be_asked_about_where_none_is_forced(
+    word_compiler: ConstraintCompiler, words: WordVocabulary
+) -> None:
+    constraint = word_compiler.compile(JsonSchema(json.dumps(PERSON)))
+    assert not constraint.can_be_asked
+    forced = constraint.forced()
+    constraint.accept(forced)
+    assert not constraint.can_be_asked, "more may be forced"
+    feed(constraint, '{"name": "'.removeprefix(b"".join(map(words.piece, forced)).decode()))
+    for text in ("x", "\\n", "é", "y"):
+        feed(constraint, text)
+        assert constraint.forced() == []
+        assert constraint.can_be_asked
+        assert agreeable(constraint, words) == allowed(constraint.clone(), words)
+
+
+def test_whoever_agreed_is_asked_again_and_whoever_did_not_is_masked_once(
+    compiler: ConstraintCompiler,
+) -> None:
+    constraint = compiler.compile(Regex("[a-f]{9}"))
+    assert not constraint.is_likely_to_agree, "something may be forced"
+    assert constraint.forced() == []
+    assert constraint.is_likely_to_agree
+    assert not constraint.allows(ord("x"))
+    assert not constraint.is_likely_to_agree
+    feed(constraint, "a")
+    constraint.forced()
+    assert not constraint.is_likely_to_agree
+    constraint.start_mask()
+    assert not constraint.can_be_asked, "the mask knows"
+    feed(constraint, "b")
+    constraint.forced()
+    assert constraint.is_likely_to_agree
+    assert constraint.allows(ord("c"))
+    assert not constraint.allows(END)
 
 
 def test_forced_tokens_are_the_models_own_and_lead_to_the_same_place(

@@ -100,6 +100,11 @@ def allowed(constraint: Constraint, vocabulary: ByteVocabulary) -> list[int]:
     return [int(token) for token in np.flatnonzero(logits == 0.0)]
 
 
+def agreeable(constraint: Constraint, vocabulary: ByteVocabulary) -> list[int]:
+    """The ids that are allowed, each asked for by itself."""
+    return [token for token in range(vocabulary.size) if constraint.allows(token)]
+
+
 def feed(constraint: Constraint, text: str) -> None:
     """Accept ``text``, byte by byte."""
     constraint.accept(list(text.encode()))
@@ -130,9 +135,11 @@ def walk(
             written += forced
         if constraint.is_complete:
             return _text(vocabulary, written)
+        asked = agreeable(constraint, vocabulary) if constraint.can_be_asked else None
         constraint.start_mask()
         tokens = allowed(constraint, vocabulary)
         assert tokens
+        assert asked in (None, tokens), "what is allowed when asked for is what the mask leaves"
         assert ends.isdisjoint(tokens) != constraint.may_end, (
             "end tokens are allowed where the answer may end"
         )

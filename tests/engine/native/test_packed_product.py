@@ -72,7 +72,9 @@ def _buffer_type(kernels: ctypes.CDLL) -> BufferType:
     raise AssertionError("ggml knows no buffers for AMX")
 
 
-def _exact(kind: int, weights: Bytes, columns: Matrix) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _exact(
+    kind: int, weights: Bytes, columns: Matrix
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The product with columns rounded to eight bits, in double precision; and what it would be if no term took from
     another, which is what rounding is measured by: a weight is a code times a scale and a least value.
     """

@@ -107,6 +107,51 @@ def test_a_seed_reproduces_and_choices_differ(params: SamplingParams) -> None:
     assert [other.sample(logits.copy(), may_end=True) for _ in range(20)] != runs[0][0]
 
 
+class _Limit:
+    """Allows ``ids``, and remembers what it was asked."""
+
+    def __init__(self, ids: set[int], *, can_be_asked: bool) -> None:
+        self.can_be_asked = can_be_asked
+        self.asked: list[int] = []
+        self.applied = 0
+        self._ids = ids
+
+    def allows(self, token: int) -> bool:
+        self.asked.append(token)
+        return token in self._ids
+
+    def apply(self, logits: Logits) -> None:
+        self.applied += 1
+        logits[[token for token in range(len(logits)) if token not in self._ids]] = -np.inf
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(temperature=0),
+        SamplingParams(temperature=0, logit_bias={3: 2.0, 5: -100.0}, frequency_penalty=1.5),
+        SamplingParams(temperature=0, repeat_penalty=1.8, allowed_token_ids=(1, 2, 3, 4, 5, 6)),
+        SamplingParams(seed=5, top_p=0.9),
+    ],
+    ids=_changed,
+)
+def test_a_limit_that_is_asked_gives_what_a_limit_that_is_applied_gives(params: SamplingParams) -> None:
+    random = np.random.default_rng(3)
+    asked, applied = _sampler(params, 30, end=(7,)), _sampler(params, 30, end=(7,))
+    masks = questions = 0
+    for _ in range(200):
+        row = random.normal(0, 2, 30).astype(np.float32)
+        ids = set(random.choice(30, 12, replace=False).tolist())
+        first, second = (_Limit(ids, can_be_asked=can_be_asked) for can_be_asked in (True, False))
+        may_end = bool(random.random() < 0.5)
+        token = asked.sample(row.copy(), may_end=may_end, limit=first)
+        assert token == applied.sample(row.copy(), may_end=may_end, limit=second)
+        assert (second.asked, second.applied) == ([], 1)
+        masks, questions = masks + first.applied, questions + len(first.asked)
+    assert (questions, masks) == (200, masks) if params.temperature == 0 else (0, 200)
+    assert masks > 0
+
+
 @pytest.mark.parametrize("seed", [0, -1, -(2**63), 2**63 - 1])
 def test_every_seed_serves(seed: int) -> None:
     params = SamplingParams(seed=seed)
