@@ -47,34 +47,30 @@ inline __m256 nibble_widen(const void * halves) {
 /* As many single floats as the processor computes at a time. Where lanes are cells or channels of their own, it is the
  * same whether they are eight or sixteen. */
 #if defined(__AVX512F__)
+#define NIBBLE_WIDE(operation) _mm512_##operation
 typedef __m512 nibble_floats;
-constexpr int NIBBLE_LANES = 16;
-inline nibble_floats nibble_zero() { return _mm512_setzero_ps(); }
-inline nibble_floats nibble_all(float value) { return _mm512_set1_ps(value); }
-inline nibble_floats nibble_load(const float * at) { return _mm512_load_ps(at); }
-inline void nibble_store(float * at, nibble_floats values) { _mm512_store_ps(at, values); }
-inline nibble_floats nibble_plus(nibble_floats a, nibble_floats b) { return _mm512_add_ps(a, b); }
-inline nibble_floats nibble_less(nibble_floats a, nibble_floats b) { return _mm512_sub_ps(a, b); }
+typedef __m256i nibble_float_halves;
+#else
+#define NIBBLE_WIDE(operation) _mm256_##operation
+typedef __m256 nibble_floats;
+typedef __m128i nibble_float_halves;
+#endif
+constexpr int NIBBLE_LANES = sizeof(nibble_floats) / sizeof(float);
+
+inline nibble_floats nibble_zero() { return NIBBLE_WIDE(setzero_ps)(); }
+inline nibble_floats nibble_all(float value) { return NIBBLE_WIDE(set1_ps)(value); }
+inline nibble_floats nibble_load(const float * at) { return NIBBLE_WIDE(load_ps)(at); }
+inline void nibble_store(float * at, nibble_floats values) { NIBBLE_WIDE(store_ps)(at, values); }
+inline nibble_floats nibble_plus(nibble_floats a, nibble_floats b) { return NIBBLE_WIDE(add_ps)(a, b); }
+inline nibble_floats nibble_less(nibble_floats a, nibble_floats b) { return NIBBLE_WIDE(sub_ps)(a, b); }
 inline nibble_floats nibble_plus_product(nibble_floats sum, nibble_floats a, nibble_floats b) {
-    return _mm512_fmadd_ps(a, b, sum);
+    return NIBBLE_WIDE(fmadd_ps)(a, b, sum);
 }
 inline nibble_floats nibble_read(const void * halves) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) halves));
+    nibble_float_halves some;
+    memcpy(&some, halves, sizeof(some));
+    return NIBBLE_WIDE(cvtph_ps)(some);
 }
-#else
-typedef __m256 nibble_floats;
-constexpr int NIBBLE_LANES = 8;
-inline nibble_floats nibble_zero() { return _mm256_setzero_ps(); }
-inline nibble_floats nibble_all(float value) { return _mm256_set1_ps(value); }
-inline nibble_floats nibble_load(const float * at) { return _mm256_load_ps(at); }
-inline void nibble_store(float * at, nibble_floats values) { _mm256_store_ps(at, values); }
-inline nibble_floats nibble_plus(nibble_floats a, nibble_floats b) { return _mm256_add_ps(a, b); }
-inline nibble_floats nibble_less(nibble_floats a, nibble_floats b) { return _mm256_sub_ps(a, b); }
-inline nibble_floats nibble_plus_product(nibble_floats sum, nibble_floats a, nibble_floats b) {
-    return _mm256_fmadd_ps(a, b, sum);
-}
-inline nibble_floats nibble_read(const void * halves) { return nibble_widen(halves); }
-#endif
 
 /* In place, of a block. */
 inline void nibble_exp(float * values, float top) {

@@ -198,7 +198,7 @@ inline void nibble_lay_out(const ggml_compute_params * params, const ggml_tensor
     const int64_t begin = params->ith * blocks / params->nth, end = (params->ith + 1) * blocks / params->nth;
     for (int64_t column = 0; column < source->ne[1]; column++) {
         const float * values = (const float *) ((const char *) source->data + column * source->nb[1]);
-        nibble_columns * of_group = columns + column / NIBBLE_ROWS * blocks;
+        nibble_columns * of_group = columns + column / NIBBLE_GROUP * blocks;
         for (int64_t block = begin; block < end; block++) {
             nibble_round(values + block * NIBBLE_BLOCK, of_group[block], column % NIBBLE_GROUP);
         }
