@@ -69,25 +69,22 @@ inline __attribute__((always_inline)) void nibble_read_codes(nibble_weights & we
 /* How the blocks of sixteen rows lie, of each type: so many blocks of 32 share so many bytes, and `read` reads one. */
 template <typename TB> struct nibble_layout;
 
-template <> struct nibble_layout<block_q4_0> {
+/* Four bits by blocks of 32: the codes of all rows, then a scale of each, and a least value of each where it has one. */
+template <typename TB> struct nibble_four_bits {
     static constexpr int64_t blocks = 1;
-    static constexpr size_t bytes = NIBBLE_ROWS * sizeof(block_q4_0);
+    static constexpr size_t bytes = NIBBLE_ROWS * sizeof(TB);
     static inline __attribute__((always_inline)) void read(nibble_weights & weights, const char * packed, int64_t) {
+        const char * scales = packed + NIBBLE_ROWS * NIBBLE_BLOCK / 2;
         nibble_read_codes(weights, packed);
-        weights.scale = nibble_halves(packed + NIBBLE_ROWS * QK4_0 / 2);
-        weights.least = _mm512_mul_ps(_mm512_set1_ps(-8.0f), weights.scale);
+        weights.scale = nibble_halves(scales);
+        weights.least = std::is_same<TB, block_q4_1>::value
+            ? nibble_halves(scales + NIBBLE_ROWS * sizeof(ggml_half))
+            : _mm512_mul_ps(_mm512_set1_ps(-8.0f), weights.scale);
     }
 };
 
-template <> struct nibble_layout<block_q4_1> {
-    static constexpr int64_t blocks = 1;
-    static constexpr size_t bytes = NIBBLE_ROWS * sizeof(block_q4_1);
-    static inline __attribute__((always_inline)) void read(nibble_weights & weights, const char * packed, int64_t) {
-        nibble_read_codes(weights, packed);
-        weights.scale = nibble_halves(packed + NIBBLE_ROWS * QK4_1 / 2);
-        weights.least = nibble_halves(packed + NIBBLE_ROWS * (QK4_1 / 2 + sizeof(ggml_half)));
-    }
-};
+template <> struct nibble_layout<block_q4_0> : nibble_four_bits<block_q4_0> {};
+template <> struct nibble_layout<block_q4_1> : nibble_four_bits<block_q4_1> {};
 
 template <> struct nibble_layout<block_q8_0> {
     static constexpr int64_t blocks = 1;
@@ -170,6 +167,7 @@ void nibble_multiply_group(
     for (int column = 0; column < COLUMNS; column++) _mm512_storeu_ps(out + column * stride, totals[column]);
 }
 
+/* The same, for as many columns as there are in the group. */
 template <typename TB, int COLUMNS = NIBBLE_GROUP>
 void nibble_multiply_strip(
         int count, const char * packed, const nibble_columns * columns, int64_t blocks, const nibble_next & next,

@@ -128,7 +128,9 @@ class Constraint:
         """Whether ``token`` may come next: some microseconds, of which the mask takes a hundred."""
         self._settle()
         matcher = self._matcher
-        if token in self._ends:
+        if matcher.is_error():
+            self._agreed = False
+        elif token in self._ends:
             self._agreed = matcher.is_accepting()
         else:
             self._agreed = matcher.validate_tokens([token]) == 1

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import hypothesis.strategies as st
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import given, settings
 
 from engine.constraint.compiler import ConstraintCompiler
+from engine.constraint.constraint import Constraint
 from engine.constraint.spec import ConstraintSpec, JsonSchema, Regex
 from engine.sampling.params import SamplingParams
 from tests.engine.answer_alone import GREEDY, Ask, log_softmax
@@ -107,6 +109,30 @@ def test_a_stop_string_within_a_forced_run_stops_there(compiler: ConstraintCompi
     bench.run()
     (answer,) = bench.answers[number]
     assert answer.text == '{"a_key_that_is_much_'
+
+
+@pytest.mark.parametrize(("sampling", "most_masks"), [(GREEDY, 2), (_WARM, 62)])
+def test_a_likeliest_token_that_is_allowed_needs_no_mask(
+    compiler: ConstraintCompiler, monkeypatch: pytest.MonkeyPatch, sampling: SamplingParams, most_masks: int
+) -> None:
+    masks = 0
+    compute = Constraint._compute
+
+    def counted(constraint: Constraint) -> None:
+        nonlocal masks
+        masks += 1
+        compute(constraint)
+
+    monkeypatch.setattr(Constraint, "_compute", counted)
+    bench = Bench(slot_tokens=256)
+    ask = Ask(
+        prompt=(1,), max_tokens=100, sampling=msgspec.structs.replace(sampling, logit_bias={ord("a"): 99.0})
+    )
+    number = constrained(bench, compiler, Regex("[ab]{60}"), ask)
+    bench.run()
+    assert bench.answers[number][0].text == "a" * 60
+    assert masks <= most_masks
+    assert sampling is GREEDY or masks >= 60, "whoever draws by chance needs one for each token"
 
 
 def test_choices_of_one_request_follow_their_own_constraints(compiler: ConstraintCompiler) -> None:

@@ -8,12 +8,16 @@ import random
 import signal
 import time
 
+import numpy as np
 import pytest
 from llguidance import LLParserLimits
 
 from engine.constraint.compiler import ConstraintCompiler
 from engine.constraint.spec import ConstraintSpec, Gbnf, JsonObject, JsonSchema, Lark, Regex
 from engine.errors import InvalidRequest
+from engine.sampling.params import SamplingParams
+from engine.sampling.sampler import Sampler
+from engine.sampling.scratch import Scratch
 from tests.engine.constraint.walk import SpecialByteVocabulary, accepts, feed
 
 DEEP = 20_000
@@ -171,6 +175,35 @@ def test_a_grammar_that_outgrew_its_limits_starts_afresh(monkeypatch: pytest.Mon
         with pytest.raises(InvalidRequest, match="outgrew"):
             feed(first, text)
         feed(compiler.compile(spec), "ab")
+    finally:
+        compiler.close()
+
+
+def test_a_question_that_outgrows_the_limits_fails_as_the_mask_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    tight = LLParserLimits(max_lexer_states=40, verbose_errors=False)
+    monkeypatch.setattr("engine.constraint.compiler.limits", lambda: tight)
+    vocabulary = SpecialByteVocabulary()
+    compiler = ConstraintCompiler(vocabulary)
+    sampler = Sampler(
+        SamplingParams(temperature=0),
+        prompt=np.array([], np.int32),
+        choice=0,
+        end_tokens=vocabulary.end_tokens,
+        scratch=Scratch(vocabulary.size),
+    )
+    constraint = compiler.compile(Regex("(a|b)*a(a|b){12}x"))
+
+    def write() -> None:
+        for letter in random.Random(1).choices(b"ab", k=400):
+            logits = np.zeros(vocabulary.size, np.float32)
+            logits[letter] = 1.0
+            assert constraint.forced() == []
+            assert constraint.can_be_asked
+            constraint.accept([sampler.sample(logits, may_end=True, limit=constraint)])
+
+    try:
+        with pytest.raises(InvalidRequest, match="outgrew"):
+            write()
     finally:
         compiler.close()
 

@@ -14,7 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_cpp import _ggml
 
-from tests.fixtures.ggml_graph import F32, Q4_0, Q4_1, Q4_K, Q8_0, BufferType, GgmlGraph, Tensor, quantize
+from tests.fixtures.ggml_graph import (
+    F32,
+    Q4_0,
+    Q4_1,
+    Q4_K,
+    Q8_0,
+    BufferType,
+    GgmlGraph,
+    Tensor,
+    quantize,
+    uneven,
+)
 
 Matrix = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -127,10 +138,8 @@ def test_columns_give_what_is_right_together_and_alone(
     width = _width(kind, blocks)
     weights = random.standard_normal((strips * _ROWS, width)).astype(np.float32)
     weights += np.float32(random.choice([0, 0, 3]))
-    values = random.standard_normal((columns, width)) * 10.0**exponent
-    values[random.random(values.shape) < 0.1] = 0
-    values[:, : _BLOCK * int(random.integers(0, 2))] = 0
-    _check(products, kind, quantize(kind, weights), values.astype(np.float32), threads=threads)
+    values = uneven(random, (columns, width), exponent)
+    _check(products, kind, quantize(kind, weights), values, threads=threads)
 
 
 @pytest.mark.parametrize("kind", _TYPES)

@@ -12,7 +12,7 @@ from gguf.quants import dequantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fixtures.ggml_graph import F32, Q4_1, GgmlGraph, Tensor, quantize
+from tests.fixtures.ggml_graph import F32, Q4_1, GgmlGraph, Tensor, quantize, uneven
 
 Matrix = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -100,10 +100,8 @@ def test_columns_give_what_is_right_together_and_alone(
 ) -> None:
     random = np.random.default_rng(seed)
     weights = random.standard_normal((rows, blocks * _BLOCK)).astype(np.float32)
-    values = random.standard_normal((columns, blocks * _BLOCK)) * 10.0**exponent
-    values[random.random(values.shape) < 0.1] = 0
-    values[:, : _BLOCK * int(random.integers(0, 2))] = 0
-    _check(products, weights, values.astype(np.float32), threads=threads, gap=gap)
+    values = uneven(random, (columns, blocks * _BLOCK), exponent)
+    _check(products, weights, values, threads=threads, gap=gap)
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 7, 8, 9, 31, 32, 33, 64, 65, 511])
